@@ -1,0 +1,233 @@
+import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
+import pg from 'pg';
+import type { CustomTypesConfig } from 'pg';
+import { PgModuleError } from '../errors/pg-module.error.js';
+import { AuthenticationGuard, type AuthenticationPolicy } from './authentication-guard.js';
+import { sendCancelRequest } from './cancel-request.js';
+import { ReadyConnection } from './ready-connection.js';
+
+/** What TLS gives a connection, in the terms of libpq's sslmodes. */
+export interface ConnectionSecurity {
+  readonly encrypted: boolean;
+  /** `TLSv1.3`, ...; `undefined` when the connection is not encrypted. */
+  readonly tlsVersion: string | undefined;
+  /** `ca`: the certificate leads to a trusted root; `full`: and it is this host's. */
+  readonly verified: 'none' | 'ca' | 'full';
+}
+
+export interface PgClientOptions {
+  /** A connected stream, on which TLS has been negotiated where it had to be. */
+  readonly stream: Duplex;
+  readonly security: ConnectionSecurity;
+  /** The host as written, or the directory of the Unix socket. */
+  readonly host: string;
+  readonly port: number;
+  readonly user: string;
+  readonly database: string;
+  /** Called when the server asks for a password, and not before. */
+  readonly password: () => string | Promise<string>;
+  readonly authentication: AuthenticationPolicy;
+  /** Startup parameters besides user and database. */
+  readonly session: Readonly<Record<string, string>>;
+  readonly queryTimeoutMillis: number;
+  readonly types: CustomTypesConfig | undefined;
+  /** Opens a second stream to the same server, encrypted like the first: for CancelRequests. */
+  readonly dialAgain: (signal: AbortSignal) => Promise<Duplex>;
+}
+
+/**
+ * The parts of pg's Client that its types do not name; see {@link ReadyConnection} for the rule.
+ */
+interface ClientInternals {
+  processID: number | null;
+  secretKey: number | null;
+  readyForQuery: boolean | undefined;
+  _queryable: boolean;
+  _ending: boolean;
+  _ended: boolean;
+  _activeQuery: object | null | undefined;
+  _queryQueue: readonly object[];
+}
+
+/** How long a polite goodbye may take before the socket is cut. */
+const GOODBYE_MILLIS = 2_000;
+
+/**
+ * A connection to PostgreSQL: `pg.Client` over a stream that the connection factory has opened. It is connected when
+ * you get it. Close it with {@link PgClient.close}, `end()` or `await using`.
+ */
+export class PgClient extends pg.Client {
+  /** Whether the connection is encrypted, and what is known of the server's identity. */
+  readonly security: ConnectionSecurity;
+  readonly #options: PgClientOptions;
+  readonly #parameters = new Map<string, string>();
+  #closing: Promise<void> | undefined;
+
+  /** @internal Connections are opened by a connection factory. */
+  constructor(options: PgClientOptions) {
+    super({
+      user: options.user,
+      database: options.database,
+      host: options.host,
+      port: options.port,
+      password: options.password,
+      // Encryption is the stream's business; `false` keeps pg from reading PGSSLMODE.
+      ssl: false,
+      enableChannelBinding: options.security.encrypted && options.authentication.channelBinding !== 'disable',
+      query_timeout: options.queryTimeoutMillis,
+      types: options.types,
+      connection: new ReadyConnection(options.stream),
+    } as pg.ClientConfig);
+    this.#options = options;
+    this.security = options.security;
+    // A lost connection shows at its next use, and by its end. It must not end the process as an unheard event would.
+    this.on('error', () => undefined);
+    this.#guardAuthentication();
+    this.connection.on('parameterStatus', (message: { parameterName: string; parameterValue: string }) =>
+      this.#parameters.set(message.parameterName, message.parameterValue),
+    );
+  }
+
+  /** The backend's process id: what pg_stat_activity calls `pid`. */
+  get processId(): number | undefined {
+    return this.#internals.processID ?? undefined;
+  }
+
+  /** A parameter that the server reports, e.g. `server_version`, `in_hot_standby`. */
+  parameter(name: string): string | undefined {
+    return this.#parameters.get(name);
+  }
+
+  /** No answer is awaited, and a statement sent now is the server's next. */
+  get isReady(): boolean {
+    const internals = this.#internals;
+    return internals.readyForQuery === true && !internals._activeQuery && internals._queryQueue.length === 0;
+  }
+
+  /** The last statement failed and only the server's ReadyForQuery is still to come. */
+  get isSettling(): boolean {
+    const internals = this.#internals;
+    return internals.readyForQuery !== true && !internals._activeQuery && internals._queryQueue.length === 0;
+  }
+
+  /** The session is gone, or going. */
+  get isClosed(): boolean {
+    const internals = this.#internals;
+    return internals._ended || internals._ending || !internals._queryable || this.#options.stream.destroyed;
+  }
+
+  /** @internal pg asks this for the startup message; ours holds the resolved settings and nothing of the environment. */
+  getStartupConf(): Record<string, string> {
+    const { user, database, session } = this.#options;
+    return { user, database, ...session };
+  }
+
+  /** Asks the server to cancel the running statement. Resolves when the server has passed the request on. */
+  async cancelRunning(signal: AbortSignal): Promise<void> {
+    const { processID, secretKey } = this.#internals;
+    if (processID === null || secretKey === null) {
+      throw new PgModuleError(
+        'PG_CONNECTION_LOST',
+        'The server gave no cancellation key, so its statement cannot be cancelled; close the connection instead.',
+      );
+    }
+    const stream = await this.#options.dialAgain(signal);
+    const abort = (): void => void stream.destroy();
+    signal.addEventListener('abort', abort, { once: true });
+    try {
+      await sendCancelRequest(stream, processID, secretKey);
+    } finally {
+      signal.removeEventListener('abort', abort);
+    }
+  }
+
+  /** Says goodbye to the server and resolves when the socket is closed: never rejects, never hangs. */
+  close(): Promise<void> {
+    return (this.#closing ??= this.#close());
+  }
+
+  async #close(): Promise<void> {
+    const stream = this.#options.stream;
+    if (stream.closed) return;
+    const closed = new Promise<void>((resolve) => stream.once('close', resolve));
+    const deadline = setTimeout(() => stream.destroy(), GOODBYE_MILLIS);
+    super.end().catch(() => undefined);
+    await closed;
+    clearTimeout(deadline);
+  }
+
+  /** Cuts the socket at once. The server notices when it next reads or writes. */
+  destroy(): void {
+    this.#internals._ending = true;
+    this.#options.stream.destroy();
+  }
+
+  /** pg's spelling of {@link PgClient.close}. */
+  override end(): Promise<void>;
+  override end(callback: (error: Error) => void): void;
+  override end(callback?: (error: Error) => void): Promise<void> | undefined {
+    const done = this.close();
+    if (!callback) return done;
+    void done.then(() => {
+      (callback as () => void)();
+    });
+    return undefined;
+  }
+
+  /** The socket keeps the process alive: the default. */
+  ref(): void {
+    (this.#options.stream as Partial<Socket>).ref?.();
+  }
+
+  /** The socket does not keep the process alive. */
+  unref(): void {
+    (this.#options.stream as Partial<Socket>).unref?.();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  get #internals(): ClientInternals {
+    return this as unknown as ClientInternals;
+  }
+
+  /**
+   * These listeners stand before pg's own. A refusal destroys the stream, and pg writes nothing to a destroyed stream:
+   * so no password leaves after a refusal.
+   */
+  #guardAuthentication(): void {
+    const guard = new AuthenticationGuard(this.#options.authentication);
+    const check = <T>(verdict: (message: T) => void) => {
+      return (message: T): void => {
+        try {
+          verdict(message);
+        } catch (error) {
+          this.#options.stream.destroy(error as Error);
+        }
+      };
+    };
+    const { connection } = this;
+    connection.on(
+      'authenticationCleartextPassword',
+      check(() => guard.onPasswordRequest('password')),
+    );
+    connection.on(
+      'authenticationMD5Password',
+      check(() => guard.onPasswordRequest('md5')),
+    );
+    connection.on(
+      'authenticationSASL',
+      check((message: { mechanisms: string[] }) => guard.onSaslRequest(message.mechanisms)),
+    );
+    connection.on(
+      'authenticationSASLFinal',
+      check(() => guard.onSaslFinal()),
+    );
+    connection.on(
+      'authenticationOk',
+      check(() => guard.onOk()),
+    );
+  }
+}

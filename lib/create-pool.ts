@@ -1,0 +1,79 @@
+import { assertConnection, Connector, type ConnectionFactory } from './connect/connection-factory.js';
+import { resolveOptions, type PgOptions, type ResolvedOptions } from './pg.options.js';
+import { DEFAULT_POOL_NAME } from './pg.tokens.js';
+import { PgPool } from './pool/pg-pool.js';
+import { TlsMaterial } from './tls/tls-material.js';
+import { systemClock } from './util/clock.js';
+
+type Warn = (message: string) => void;
+
+/**
+ * A pool without Nest: for scripts, workers, migrations and tests. It opens nothing until it is used, or until
+ * `await pool.open()`; close it with `await pool.end()` or `await using`.
+ *
+ * @throws PgModuleError `PG_CONFIG_INVALID`
+ */
+export function createPool(options: PgOptions = {}, name = DEFAULT_POOL_NAME): PgPool {
+  const resolved = resolveOptions(options, processWarning);
+  const connector = connectorOf(resolved, processWarning);
+  return poolOf(name, resolved, connector.connect, connector);
+}
+
+/**
+ * A function that opens connections, without a pool and without Nest. Closing them is the caller's.
+ *
+ * @throws PgModuleError `PG_CONFIG_INVALID`
+ */
+export function createConnectionFactory(options: PgOptions = {}): ConnectionFactory {
+  return connectorOf(resolveOptions(options, processWarning), processWarning).connect;
+}
+
+/** @internal */
+export function connectorOf(options: ResolvedOptions, warn: Warn): Connector {
+  const { config, limits, onConnect, connectionFactory } = options;
+  const opener = {
+    config,
+    tlsMaterial: new TlsMaterial(config.tls, { warn }),
+    connectTimeoutMillis: limits.connectTimeoutMillis,
+    onConnect,
+    warn,
+    clock: systemClock,
+  };
+  return new Connector(opener, connectionFactory);
+}
+
+/**
+ * @internal
+ * @param connect the factory as the application sees it: the pool opens its connections through the very same
+ */
+export function poolOf(
+  name: string,
+  options: ResolvedOptions,
+  connect: ConnectionFactory,
+  connector: Connector,
+): PgPool {
+  const { config, limits } = options;
+  const [first] = config.hosts;
+  return new PgPool({
+    name,
+    limits,
+    shown: {
+      host: first?.host ?? first?.hostaddr,
+      port: first?.port,
+      user: config.user,
+      database: config.database,
+      application_name: config.session['application_name'],
+    },
+    connect: async (signal) => {
+      const client = await connect({ signal });
+      assertConnection(client, `The connection factory of the pool "${name}"`);
+      connector.adopt(client);
+      return client;
+    },
+    clock: systemClock,
+  });
+}
+
+function processWarning(message: string): void {
+  process.emitWarning(message, { type: 'PgWarning' });
+}

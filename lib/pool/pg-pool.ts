@@ -1,0 +1,341 @@
+import pg from 'pg';
+import type { PgClient } from '../client/pg-client.js';
+import { PgConnectError } from '../connect/connect.error.js';
+import { PgModuleError } from '../errors/pg-module.error.js';
+import { CallSite } from '../util/call-site.js';
+import type { Clock } from '../util/clock.js';
+import { PoolEngine, type DrainReport, type EngineEvents, type Leased, type RetireCause } from './engine.js';
+import { PgLease, type LeaseOwner } from './lease.js';
+import type { ResolvedPoolOptions } from './pool-options.js';
+
+/** An attempt to open a connection has failed; the pool goes on by itself. */
+export interface DialFailure {
+  readonly error: Error;
+  /** How many attempts in a row have failed. */
+  readonly failures: number;
+  /** When the next one is made; `undefined` = when somebody needs a connection. */
+  readonly retryInMillis: number | undefined;
+  /** Trying again with the same settings cannot help. */
+  readonly permanent: boolean;
+}
+
+/** The pool's events and what their listeners get: pg.Pool's, and two more. */
+export interface PgPoolEvents {
+  connect: [client: PgClient];
+  acquire: [client: PgClient];
+  release: [error: Error | undefined, client: PgClient];
+  remove: [client: PgClient];
+  /** An idle connection was lost. The pool replaces it; nothing has to be done. */
+  error: [error: Error, client: PgClient];
+  /** Somebody uses the pool in a way that costs connections, or that hides a bug. */
+  warning: [message: string];
+  dialFailed: [failure: DialFailure];
+}
+
+export interface PgPoolSettings {
+  readonly name: string;
+  readonly limits: ResolvedPoolOptions;
+  /** The settings that libraries look for on a pg.Pool's `options`. */
+  readonly shown: Readonly<Record<string, unknown>>;
+  readonly connect: (signal: AbortSignal) => Promise<PgClient>;
+  readonly clock: Clock;
+}
+
+type QueryCallback = (error: Error | undefined, result?: unknown) => void;
+type ConnectCallback = (
+  error: Error | undefined,
+  client: PgLease | undefined,
+  release: (error?: Error | boolean) => void,
+) => void;
+type Method = (...args: unknown[]) => unknown;
+
+const noRelease = (): void => undefined;
+
+/**
+ * A pool of connections, and a `pg.Pool`: every library that takes one takes this. The differences are for the better:
+ * an error in a query costs no connection, a lease has an end, an open transaction is never handed on, nobody waits
+ * for a particular connection, and closing ends.
+ */
+export class PgPool extends pg.Pool {
+  /** The pool's name in the application; `default` if it has none. */
+  readonly name: string;
+  /** Connections open or being opened. */
+  declare readonly totalCount: number;
+  declare readonly idleCount: number;
+  /** Borrowers in the queue. */
+  declare readonly waitingCount: number;
+  /** Always 0: what has expired is closed at once. */
+  declare readonly expiredCount: number;
+  readonly #engine: PoolEngine<PgClient>;
+  readonly #limits: ResolvedPoolOptions;
+  readonly #leases = new WeakMap<PgLease, Leased<PgClient>>();
+  readonly #owner: LeaseOwner = {
+    giveBack: (lease, retire, error) => {
+      const leased = this.#leases.get(lease);
+      if (leased?.is('leased') === true) this.#engine.release(leased, retire, error);
+    },
+  };
+
+  static {
+    // pg's types call these properties; they are accessors, there and here.
+    const count = (name: string, read: (pool: PgPool) => number): void => {
+      const get = function (this: PgPool): number {
+        return read(this);
+      };
+      Object.defineProperty(this.prototype, name, { get, configurable: true });
+    };
+    count('totalCount', (pool) => pool.#engine.total);
+    count('idleCount', (pool) => pool.#engine.idle);
+    count('waitingCount', (pool) => pool.#engine.waiting);
+    count('expiredCount', () => 0);
+  }
+
+  /** @internal Use `createPool` or the module. */
+  constructor({ name, limits, shown, connect, clock }: PgPoolSettings) {
+    super({ ...shown, min: limits.min, max: limits.max, idleTimeoutMillis: limits.idleTimeoutMillis });
+    this.name = name;
+    this.#limits = limits;
+    this.#engine = new PoolEngine({
+      name,
+      limits,
+      connect,
+      isPermanent,
+      events: this.#engineEvents(),
+      clock,
+    });
+    // pg.Pool's contract makes an unheard `error` end the process; a lost idle connection is no reason for that.
+    this.on('error', () => undefined);
+  }
+
+  /**
+   * Opens `max(1, min)` connections, and tries again with backoff until the signal fires, or until the failure is one
+   * that cannot heal.
+   *
+   * @throws PgConnectError the failure; `PG_POOL_CLOSED`
+   */
+  async open(signal?: AbortSignal): Promise<void> {
+    const abandon = (): void => this.#engine.abandonOpening(signal?.reason as Error);
+    const opening = this.#engine.open();
+    if (signal?.aborted) abandon();
+    signal?.addEventListener('abort', abandon, { once: true });
+    try {
+      await opening;
+    } finally {
+      signal?.removeEventListener('abort', abandon);
+    }
+  }
+
+  /** {@link PgPool.open} in the background: it keeps trying, and does not keep the process alive for that. */
+  openInBackground(): void {
+    this.#engine.openInBackground();
+  }
+
+  /**
+   * Takes a connection out of the pool, for transactions and whatever else needs the same session twice. Release it in
+   * a `finally`, or take it with `await using`.
+   *
+   * @throws PgModuleError `PG_ACQUIRE_TIMEOUT`, `PG_QUEUE_FULL`, `PG_POOL_CLOSED`; PgConnectError
+   */
+  override connect(): Promise<PgLease>;
+  override connect(callback: ConnectCallback): void;
+  override connect(callback?: ConnectCallback): Promise<PgLease> | undefined {
+    const callSite = new CallSite();
+    const lease = this.#engine.acquire(callSite).then((leased) => {
+      const view = new PgLease(this.#owner, leased.client, callSite);
+      this.#leases.set(view, leased);
+      return view;
+    });
+    if (!callback) return lease;
+    lease.then(
+      (client) => process.nextTick(callback, undefined, client, (error?: Error | boolean) => client.release(error)),
+      (error: unknown) => process.nextTick(callback, error as Error, undefined, noRelease),
+    );
+    return undefined;
+  }
+
+  /** Lends a connection to `work` for as long as that takes. */
+  async withConnection<T>(work: (client: PgLease) => Promise<T>): Promise<T> {
+    const client = await this.connect();
+    try {
+      return await work(client);
+    } finally {
+      if (!client.isReleased) client.release();
+    }
+  }
+
+  /**
+   * Runs one statement on any connection. Errors of the server reject as pg's `DatabaseError` and cost no connection.
+   *
+   * @throws PgModuleError `PG_ACQUIRE_TIMEOUT`, `PG_QUEUE_FULL`, `PG_POOL_CLOSED`; PgConnectError; pg.DatabaseError
+   */
+  override query<T extends pg.Submittable>(queryStream: T): T;
+  override query<R extends unknown[] = unknown[], I = unknown[]>(
+    queryConfig: pg.QueryArrayConfig<I>,
+    values?: pg.QueryConfigValues<I>,
+  ): Promise<pg.QueryArrayResult<R>>;
+  override query<R extends pg.QueryResultRow = pg.QueryResultRow, I = unknown[]>(
+    queryConfig: pg.QueryConfig<I>,
+  ): Promise<pg.QueryResult<R>>;
+  override query<R extends pg.QueryResultRow = pg.QueryResultRow, I = unknown[]>(
+    queryTextOrConfig: string | pg.QueryConfig<I>,
+    values?: pg.QueryConfigValues<I>,
+  ): Promise<pg.QueryResult<R>>;
+  override query<R extends unknown[] = unknown[], I = unknown[]>(
+    queryConfig: pg.QueryArrayConfig<I>,
+    callback: (error: Error, result: pg.QueryArrayResult<R>) => void,
+  ): void;
+  override query<R extends pg.QueryResultRow = pg.QueryResultRow, I = unknown[]>(
+    queryTextOrConfig: string | pg.QueryConfig<I>,
+    callback: (error: Error, result: pg.QueryResult<R>) => void,
+  ): void;
+  override query<R extends pg.QueryResultRow = pg.QueryResultRow, I = unknown[]>(
+    queryText: string,
+    values: pg.QueryConfigValues<I>,
+    callback: (error: Error, result: pg.QueryResult<R>) => void,
+  ): void;
+  override query(config: unknown, values?: unknown, callback?: unknown): unknown {
+    if (isSubmittable(config)) return this.#submit(config, values, callback);
+    if (typeof config === 'function' || config == null) {
+      throw new TypeError('pool.query() needs a statement: text, a query config, or something that can be submitted');
+    }
+    const tell = (typeof values === 'function' ? values : callback) as QueryCallback | undefined;
+    const parameters = typeof values === 'function' ? undefined : values;
+    if (tell) {
+      this.#run(config, parameters, tell);
+      return undefined;
+    }
+    return new Promise((resolve, reject) => {
+      this.#run(config, parameters, (error, result) => {
+        if (error) reject(error);
+        else resolve(result);
+      });
+    }).catch((error: unknown) => {
+      // Where the application asked, instead of where the socket was read; as pg's own client does.
+      if (error instanceof Error) Error.captureStackTrace(error);
+      throw error;
+    });
+  }
+
+  /** Ends the pool: {@link PgPool.drain} within `drainTimeoutMillis`. Further calls wait for the same end. */
+  override end(): Promise<void>;
+  override end(callback: () => void): void;
+  override end(callback?: () => void): Promise<void> | undefined {
+    const ended = this.drain().then(() => undefined);
+    if (!callback) return ended;
+    void ended.then(callback);
+    return undefined;
+  }
+
+  /**
+   * Refuses new work, rejects waiters with `PG_POOL_CLOSED`, and waits for leases to come back, at most
+   * `deadlineMillis` (default `drainTimeoutMillis`). Then running statements are cancelled and their connections closed:
+   * the report names who held them. Resolves when every socket is closed. The first call decides the deadline.
+   */
+  async drain(deadlineMillis = this.#limits.drainTimeoutMillis): Promise<DrainReport> {
+    const ends = this as { ending: boolean; ended: boolean };
+    ends.ending = true;
+    const report = await this.#engine.drain(deadlineMillis);
+    ends.ended = true;
+    return report;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.end();
+  }
+
+  override on(event: 'warning', listener: (message: string) => void): this;
+  override on(event: 'dialFailed', listener: (failure: DialFailure) => void): this;
+  override on(event: 'connect' | 'acquire' | 'remove', listener: (client: pg.PoolClient) => void): this;
+  override on(event: 'error' | 'release', listener: (error: Error, client: pg.PoolClient) => void): this;
+  override on(event: string, listener: unknown): this {
+    return super.on(event as 'error', listener as () => void);
+  }
+
+  #run(config: object | string, values: unknown, tell: QueryCallback): void {
+    const leased = this.#engine.tryAcquire(undefined);
+    if (leased) this.#runOn(leased, config, values, tell);
+    else {
+      this.#engine.acquire(undefined).then(
+        (later) => this.#runOn(later, config, values, tell),
+        (error: unknown) => tell(error as Error),
+      );
+    }
+  }
+
+  #runOn(leased: Leased<PgClient>, config: object | string, values: unknown, tell: QueryCallback): void {
+    const done: QueryCallback = (error, result) => {
+      // A drain may have taken it away.
+      if (leased.is('leased')) this.#engine.release(leased, false, undefined);
+      tell(error, result);
+    };
+    try {
+      (leased.client.query as Method).call(leased.client, config, values, done);
+    } catch (error) {
+      done(error as Error);
+    }
+  }
+
+  /** Cursors, streams, COPY: the connection is theirs until the server is ready for the next statement. */
+  #submit(submittable: SubmittableQuery, values: unknown, callback: unknown): unknown {
+    this.#engine.acquire(undefined).then(
+      (leased) => {
+        const { client } = leased;
+        const done = (): void => {
+          client.off('drain', done).off('end', done);
+          if (leased.is('leased')) this.#engine.release(leased, false, undefined);
+        };
+        client.once('drain', done).once('end', done);
+        try {
+          (client.query as Method).call(client, submittable, values, callback);
+        } catch (error) {
+          done();
+          submittable.handleError?.(error as Error, client.connection);
+        }
+      },
+      (error: unknown) => submittable.handleError?.(error as Error, undefined),
+    );
+    return submittable;
+  }
+
+  #engineEvents(): EngineEvents<PgClient> {
+    return {
+      opened: (client) => this.#tell('connect', client),
+      lent: (client) => this.#tell('acquire', client),
+      released: (client, error) => this.#tell('release', error, client),
+      closed: (client: PgClient, _cause: RetireCause) => this.#tell('remove', client),
+      lost: (client, error) => this.#tell('error', error, client),
+      dialFailed: (error, failures, retryInMillis) =>
+        this.#tell('dialFailed', { error, failures, retryInMillis, permanent: isPermanent(error) }),
+      warning: (message) => this.#warn(message),
+    };
+  }
+
+  /** A listener that throws must not tear the pool's bookkeeping. */
+  #tell<E extends keyof PgPoolEvents>(event: E, ...args: PgPoolEvents[E]): void {
+    if (this.listenerCount(event) === 0) return;
+    try {
+      this.emit(event, ...args);
+    } catch (error) {
+      this.#warn(`Pool "${this.name}": a listener of its event "${event}" threw: ${String(error)}`);
+    }
+  }
+
+  #warn(message: string): void {
+    if (this.listenerCount('warning') > 0) this.emit('warning', message);
+    else process.emitWarning(message, { type: 'PgPoolWarning' });
+  }
+}
+
+interface SubmittableQuery {
+  submit: Method;
+  handleError?: (error: Error, connection: pg.Connection | undefined) => void;
+}
+
+function isSubmittable(config: unknown): config is SubmittableQuery {
+  return typeof (config as Partial<SubmittableQuery> | null | undefined)?.submit === 'function';
+}
+
+function isPermanent(error: Error): boolean {
+  if (error instanceof PgConnectError) return error.permanent;
+  return error instanceof PgModuleError && (error.code === 'PG_CONFIG_INVALID' || error.code === 'PG_POOL_CLOSED');
+}

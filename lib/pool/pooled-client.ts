@@ -1,0 +1,23 @@
+/**
+ * What the engine needs of a connection. It depends on this shape and not on PgClient, so that its rules can be tested
+ * without a server.
+ */
+export interface PooledClient {
+  /** Nothing is under way. */
+  readonly isReady: boolean;
+  /** A statement has failed, and only the server's ReadyForQuery is still to come. */
+  readonly isSettling: boolean;
+  readonly isClosed: boolean;
+  getTransactionStatus(): 'I' | 'T' | 'E' | null;
+  query(text: string): Promise<unknown>;
+  cancelRunning(signal: AbortSignal): Promise<void>;
+  /** Polite and bounded; never rejects. */
+  close(): Promise<void>;
+  destroy(): void;
+  /** Whether the socket keeps the process alive. */
+  ref(): void;
+  unref(): void;
+  once(event: 'drain' | 'end', listener: () => void): unknown;
+  on(event: 'error', listener: (error: Error) => void): unknown;
+  off(event: 'drain' | 'end', listener: () => void): unknown;
+}

@@ -1,0 +1,69 @@
+import type { CallSite } from '../util/call-site.js';
+import type { PooledClient } from './pooled-client.js';
+
+export type ConnectionState = 'idle' | 'leased' | 'resetting' | 'closed';
+
+/**
+ * A connection of the pool and the state it is in. (One that is still being opened is a promise of the dialler's.)
+ *
+ *     idle -> leased -> idle | resetting | closed
+ *     resetting -> idle | closed
+ *     idle -> closed
+ *
+ * The state is part of the type, so a transition that is not in this list does not compile. The object stays the same
+ * one: a transition returns it under its new type, and the old name must not be used any more.
+ */
+export class PooledConnection<C extends PooledClient, S extends ConnectionState = ConnectionState> {
+  readonly client: C;
+  /** When it must be retired, on the engine's clock. */
+  readonly expiresAt: number;
+  readonly state: S;
+  /** Since when it is in this state, on the engine's clock. */
+  since: number;
+  /** How often it has been lent. */
+  uses = 0;
+  /** Where the present or last borrower took it; pool.query() leaves none. */
+  callSite: CallSite | undefined;
+
+  private constructor(client: C, expiresAt: number, now: number, state: S) {
+    this.client = client;
+    this.expiresAt = expiresAt;
+    this.since = now;
+    this.state = state;
+  }
+
+  static opened<C extends PooledClient>(client: C, expiresAt: number, now: number): PooledConnection<C, 'idle'> {
+    return new PooledConnection(client, expiresAt, now, 'idle');
+  }
+
+  lend(this: PooledConnection<C, 'idle'>, callSite: CallSite | undefined, now: number): PooledConnection<C, 'leased'> {
+    this.uses++;
+    this.callSite = callSite;
+    return this.#become('leased', now);
+  }
+
+  reset(this: PooledConnection<C, 'leased'>, now: number): PooledConnection<C, 'resetting'> {
+    return this.#become('resetting', now);
+  }
+
+  rest(this: PooledConnection<C, 'leased' | 'resetting'>, now: number): PooledConnection<C, 'idle'> {
+    return this.#become('idle', now);
+  }
+
+  close(this: PooledConnection<C, 'idle' | 'leased' | 'resetting'>, now: number): PooledConnection<C, 'closed'> {
+    return this.#become('closed', now);
+  }
+
+  /** Asks for the state at run time, where events arrive and types cannot know. */
+  is<T extends ConnectionState>(state: T): this is PooledConnection<C, T> {
+    // eslint-disable-next-line @typescript-eslint/no-unnecessary-type-assertion -- the types cannot overlap, the values can
+    return (this.state as ConnectionState) === state;
+  }
+
+  #become<T extends ConnectionState>(state: T, now: number): PooledConnection<C, T> {
+    const next = this as unknown as { state: T; since: number };
+    next.state = state;
+    next.since = now;
+    return this as unknown as PooledConnection<C, T>;
+  }
+}

@@ -1,0 +1,70 @@
+import { Fifo } from '../util/fifo.js';
+import type { Clock, Timer } from '../util/clock.js';
+
+/** A borrower in the queue. */
+export interface Waiter<T> {
+  readonly resolve: (value: T) => void;
+  readonly reject: (error: Error) => void;
+  /** On the engine's clock. */
+  readonly since: number;
+}
+
+/**
+ * Borrowers in the order in which they came. All have the same patience, so only the head's deadline needs a timer.
+ */
+export class WaitQueue<T> {
+  readonly #waiters = new Fifo<Waiter<T>>();
+  readonly #patienceMillis: number;
+  readonly #clock: Clock;
+  readonly #timedOut: (waited: number) => Error;
+  #timer: Timer | undefined;
+
+  /** `patienceMillis` 0 = without limit; `timedOut` makes the error of those who waited in vain. */
+  constructor(patienceMillis: number, timedOut: (waited: number) => Error, clock: Clock) {
+    this.#patienceMillis = patienceMillis;
+    this.#timedOut = timedOut;
+    this.#clock = clock;
+  }
+
+  get length(): number {
+    return this.#waiters.length;
+  }
+
+  push(resolve: (value: T) => void, reject: (error: Error) => void): void {
+    this.#waiters.push({ resolve, reject, since: this.#clock.now() });
+    this.#arm();
+  }
+
+  /** The head, who must be served or refused now. */
+  shift(): Waiter<T> | undefined {
+    const waiter = this.#waiters.shift();
+    if (this.#waiters.length === 0) this.#disarm();
+    return waiter;
+  }
+
+  rejectAll(error: Error): void {
+    for (let waiter = this.shift(); waiter; waiter = this.shift()) waiter.reject(error);
+  }
+
+  #arm(): void {
+    const head = this.#waiters.head;
+    if (!head || this.#timer !== undefined || this.#patienceMillis === 0) return;
+    const left = head.since + this.#patienceMillis - this.#clock.now();
+    this.#timer = this.#clock.setTimeout(() => this.#expire(), Math.max(0, Math.ceil(left)));
+  }
+
+  #disarm(): void {
+    this.#clock.clearTimeout(this.#timer);
+    this.#timer = undefined;
+  }
+
+  #expire(): void {
+    this.#timer = undefined;
+    const now = this.#clock.now();
+    for (let head = this.#waiters.head; head && now - head.since >= this.#patienceMillis; head = this.#waiters.head) {
+      this.#waiters.shift();
+      head.reject(this.#timedOut(now - head.since));
+    }
+    this.#arm();
+  }
+}

@@ -1,0 +1,75 @@
+import { EventEmitter } from 'node:events';
+import type { PooledClient } from '../../lib/pool/pooled-client.js';
+
+/** A connection without a server: a test says what the server does. */
+export class FakeClient extends EventEmitter implements PooledClient {
+  status: 'I' | 'T' | 'E' = 'I';
+  isReady = true;
+  isSettling = false;
+  isClosed = false;
+  destroyed = false;
+  readonly queries: string[] = [];
+  cancels = 0;
+  /** Whether the server answers a ROLLBACK. */
+  answers = true;
+
+  constructor(readonly id = 0) {
+    super();
+  }
+
+  getTransactionStatus(): 'I' | 'T' | 'E' {
+    return this.status;
+  }
+
+  query(text: string): Promise<unknown> {
+    this.queries.push(text);
+    this.isReady = false;
+    if (this.answers) {
+      setImmediate(() => {
+        this.status = 'I';
+        this.becomeReady();
+      });
+    }
+    return Promise.resolve();
+  }
+
+  becomeReady(): void {
+    this.isReady = true;
+    this.isSettling = false;
+    this.emit('drain');
+  }
+
+  cancelRunning(): Promise<void> {
+    this.cancels++;
+    this.becomeReady();
+    return Promise.resolve();
+  }
+
+  /** The session ends from the other side. */
+  die(error = new Error('terminated')): void {
+    this.isClosed = true;
+    this.emit('error', error);
+    this.emit('end');
+  }
+
+  close(): Promise<void> {
+    if (!this.isClosed) {
+      this.isClosed = true;
+      this.emit('end');
+    }
+    return Promise.resolve();
+  }
+
+  destroy(): void {
+    this.destroyed = true;
+    this.isClosed = true;
+  }
+
+  ref(): void {
+    // It has no socket.
+  }
+
+  unref(): void {
+    // It has no socket.
+  }
+}

@@ -1,0 +1,497 @@
+import { describe, expect, it } from 'vitest';
+import { PgModuleError } from '../../../lib/errors/pg-module.error.js';
+import { CallSite } from '../../../lib/util/call-site.js';
+import { PoolEngine, type Leased, type RetireCause } from '../../../lib/pool/engine.js';
+import { resolvePoolOptions, type PoolOptions } from '../../../lib/pool/pool-options.js';
+import { FakeClient } from '../../support/fake-client.js';
+import { ManualClock, settle } from '../../support/manual-clock.js';
+
+type Lease = Leased<FakeClient>;
+
+/** An engine over fake connections, with everything it tells. */
+function setUp(options: PoolOptions = {}, dial?: (signal: AbortSignal) => Promise<FakeClient>) {
+  const clock = new ManualClock();
+  const clients: FakeClient[] = [];
+  const closed: RetireCause[] = [];
+  const warnings: string[] = [];
+  const lost: Error[] = [];
+  const dialFailures: { failures: number; retryInMillis: number | undefined }[] = [];
+  const open = (): Promise<FakeClient> => {
+    const client = new FakeClient(clients.length + 1);
+    clients.push(client);
+    return Promise.resolve(client);
+  };
+  const engine = new PoolEngine<FakeClient>({
+    name: 'test',
+    limits: resolvePoolOptions(options, undefined),
+    connect: dial ?? open,
+    isPermanent: (error) => error.message.startsWith('permanent'),
+    clock,
+    events: {
+      opened: () => undefined,
+      lent: () => undefined,
+      released: () => undefined,
+      closed: (_, cause) => void closed.push(cause),
+      lost: (_, error) => void lost.push(error),
+      dialFailed: (_, failures, retryInMillis) => void dialFailures.push({ failures, retryInMillis }),
+      warning: (message) => void warnings.push(message),
+    },
+  });
+  const acquire = (): Promise<Lease> => engine.acquire(undefined);
+  const release = (lease: Lease, retire = false): void => engine.release(lease, retire);
+  return { engine, clock, clients, closed, warnings, lost, dialFailures, open, acquire, release };
+}
+
+/** Whether a promise has settled, and how. */
+async function outcome(promise: Promise<unknown>): Promise<string> {
+  return Promise.race([
+    promise.then(
+      () => 'resolved',
+      (error: unknown) => (error instanceof PgModuleError ? error.code : (error as Error).message),
+    ),
+    settle()
+      .then(settle)
+      .then(() => 'pending'),
+  ]);
+}
+
+describe('acquire and release', () => {
+  it('lends the connection that was used last, and opens no second one', async () => {
+    const { acquire, release, clients } = setUp();
+    const first = await acquire();
+    release(first);
+    const second = await acquire();
+    expect(second.client).toBe(first.client);
+    expect(clients).toHaveLength(1);
+  });
+
+  it('never opens more than max', async () => {
+    const { engine, acquire, release, clients } = setUp({ max: 4 });
+    const leases = await Promise.all(Array.from({ length: 4 }, acquire));
+    const waiting = Array.from({ length: 16 }, acquire);
+    await settle();
+    expect(clients).toHaveLength(4);
+    expect(engine.waiting).toBe(16);
+    leases.forEach((lease) => release(lease));
+    for (const lease of waiting) release(await lease);
+    expect(clients).toHaveLength(4);
+  });
+
+  it('serves waiters in the order in which they came, and lets nobody overtake', async () => {
+    const { acquire, release } = setUp({ max: 1 });
+    const order: number[] = [];
+    const lease = await acquire();
+    const turns = [1, 2, 3].map(async (turn) => {
+      const mine = await acquire();
+      order.push(turn);
+      release(mine);
+    });
+    release(lease);
+    turns.push(
+      acquire().then((late) => {
+        order.push(4);
+        release(late);
+      }),
+    );
+    await Promise.all(turns);
+    expect(order).toEqual([1, 2, 3, 4]);
+  });
+
+  it('serves a waiter from any freed connection, not from the one that it caused to be opened', async () => {
+    let finishDial!: (client: FakeClient) => void;
+    const first = new FakeClient();
+    let dials = 0;
+    const { engine, acquire, release } = setUp({}, () =>
+      dials++ === 0 ? Promise.resolve(first) : new Promise((resolve) => (finishDial = resolve)),
+    );
+    const lease = await acquire();
+    const waiter = acquire();
+    await settle();
+    expect(dials).toBe(2);
+    release(lease);
+    expect((await waiter).client).toBe(first);
+    finishDial(new FakeClient());
+    await settle();
+    expect(engine.idle).toBe(1);
+  });
+
+  it('refuses one more than maxWaiting, with the numbers', async () => {
+    const { acquire } = setUp({ max: 1, maxWaiting: 2 });
+    await acquire();
+    void acquire();
+    void acquire();
+    await expect(acquire()).rejects.toMatchObject({
+      code: 'PG_QUEUE_FULL',
+      message: expect.stringContaining('2 borrowers already wait for its 1 connections'),
+    });
+  });
+});
+
+describe('acquireTimeoutMillis', () => {
+  it('rejects each waiter at its own deadline, and tells who holds the connections', async () => {
+    const { engine, clock, acquire } = setUp({ max: 1, acquireTimeoutMillis: 1000 });
+    await acquire();
+    const early = acquire();
+    const earlyEnds = expect(early).rejects.toMatchObject({
+      code: 'PG_ACQUIRE_TIMEOUT',
+      message: expect.stringMatching(/within 1 s .*1 of 1 are lent.*Held longest: 1 s by a pool\.query\(\)/s),
+    });
+    await clock.advance(400);
+    const late = acquire();
+    await clock.advance(600);
+    await earlyEnds;
+    expect(await outcome(late)).toBe('pending');
+    expect(engine.waiting).toBe(1);
+    const lateEnds = expect(late).rejects.toMatchObject({ code: 'PG_ACQUIRE_TIMEOUT' });
+    await clock.advance(400);
+    await lateEnds;
+    expect(engine.waiting).toBe(0);
+  });
+
+  it('loses no connection to a waiter that gave up', async () => {
+    const { engine, clock, acquire, release } = setUp({ max: 1, acquireTimeoutMillis: 100 });
+    const lease = await acquire();
+    const givesUp = expect(acquire()).rejects.toMatchObject({ code: 'PG_ACQUIRE_TIMEOUT' });
+    await clock.advance(100);
+    await givesUp;
+    release(lease);
+    expect(engine.idle).toBe(1);
+    expect((await acquire()).client).toBe(lease.client);
+  });
+
+  it('leaves no timer behind', async () => {
+    const { clock, acquire, release } = setUp({ max: 1, idleTimeoutMillis: 0 });
+    const lease = await acquire();
+    const waiter = acquire();
+    expect(clock.timers).toBe(1);
+    release(lease);
+    release(await waiter);
+    expect(clock.timers).toBe(0);
+  });
+
+  it('waits without limit at 0', async () => {
+    const { clock, acquire } = setUp({ max: 1, acquireTimeoutMillis: 0 });
+    await acquire();
+    const waiter = acquire();
+    await clock.advance(1e9);
+    expect(await outcome(waiter)).toBe('pending');
+  });
+});
+
+describe('what a released connection was doing', () => {
+  it('rolls back an open transaction before the next lease', async () => {
+    const { acquire, release, clients, engine } = setUp({ max: 1 });
+    const lease = await acquire();
+    lease.client.status = 'T';
+    const next = acquire();
+    release(lease);
+    expect(engine.idle).toBe(0);
+    expect((await next).client).toBe(lease.client);
+    expect(lease.client.queries).toEqual(['ROLLBACK']);
+    expect(clients).toHaveLength(1);
+  });
+
+  it('rolls back a failed transaction', async () => {
+    const { acquire, release } = setUp({ max: 1 });
+    const lease = await acquire();
+    lease.client.status = 'E';
+    release(lease);
+    await acquire();
+    expect(lease.client.queries).toEqual(['ROLLBACK']);
+  });
+
+  it('closes a connection whose ROLLBACK is not answered, within five seconds', async () => {
+    const { acquire, release, clock, closed, clients } = setUp({ max: 1 });
+    const lease = await acquire();
+    lease.client.status = 'T';
+    lease.client.answers = false;
+    release(lease);
+    const next = acquire();
+    await clock.advance(5_000);
+    expect((await next).client).not.toBe(lease.client);
+    expect(lease.client.destroyed).toBe(true);
+    expect(closed).toEqual(['reset']);
+    expect(clients).toHaveLength(2);
+  });
+
+  it('closes a connection that is busy, with a warning', async () => {
+    const { engine, release, closed, warnings } = setUp();
+    const lease = await engine.acquire(new CallSite());
+    lease.client.isReady = false;
+    release(lease);
+    await settle();
+    expect(lease.client).toMatchObject({ destroyed: true, cancels: 1 });
+    expect(closed).toEqual(['busy']);
+    expect(warnings).toEqual([
+      expect.stringMatching(/engine\.test\.ts:\d+.*released while a statement was still running/),
+    ]);
+  });
+
+  it('keeps a connection whose statement pg itself refused: it is ready when the callback has returned', async () => {
+    const { acquire, release, closed } = setUp({ max: 1 });
+    const lease = await acquire();
+    lease.client.isReady = false;
+    release(lease);
+    lease.client.becomeReady();
+    expect((await acquire()).client).toBe(lease.client);
+    expect(closed).toEqual([]);
+  });
+
+  it('waits for ReadyForQuery behind an error, and keeps the connection', async () => {
+    const { acquire, release, closed } = setUp({ max: 1 });
+    const lease = await acquire();
+    lease.client.isReady = false;
+    lease.client.isSettling = true;
+    release(lease);
+    const next = acquire();
+    expect(await outcome(next)).toBe('pending');
+    lease.client.becomeReady();
+    expect((await next).client).toBe(lease.client);
+    expect(lease.client.queries).toEqual([]);
+    expect(closed).toEqual([]);
+  });
+
+  it('replaces a connection that died while it was lent, or while it was being reset', async () => {
+    const { acquire, release, closed, engine } = setUp({ max: 1 });
+    const lease = await acquire();
+    lease.client.die();
+    release(lease);
+    const second = await acquire();
+    expect(second.client).not.toBe(lease.client);
+    second.client.status = 'T';
+    second.client.answers = false;
+    release(second);
+    second.client.die();
+    const third = await acquire();
+    expect(third.client).not.toBe(second.client);
+    expect(closed).toEqual(['lost', 'lost']);
+    expect(engine.total).toBe(1);
+  });
+
+  it('closes what it is asked to close', async () => {
+    const { acquire, release, closed } = setUp();
+    release(await acquire(), true);
+    await settle();
+    expect(closed).toEqual(['asked']);
+  });
+});
+
+describe('sizing', () => {
+  it('opens min ahead and replaces what is lost of it', async () => {
+    const { engine, clients, lost } = setUp({ min: 3 });
+    await engine.open();
+    expect(engine.idle).toBe(3);
+    clients[0]?.die();
+    await settle();
+    expect(lost).toHaveLength(1);
+    expect(engine.idle).toBe(3);
+    expect(clients).toHaveLength(4);
+  });
+
+  it('opens one for min 0, and lets it go when idle', async () => {
+    const { engine, clock, closed } = setUp({ idleTimeoutMillis: 1000 });
+    await engine.open();
+    expect(engine.idle).toBe(1);
+    await clock.advance(1000);
+    expect(engine.total).toBe(0);
+    expect(closed).toEqual(['idle']);
+    expect(clock.timers).toBe(0);
+  });
+
+  it('retires idle connections down to min', async () => {
+    const { engine, clock, acquire, release } = setUp({ min: 2, idleTimeoutMillis: 1000 });
+    const leases = await Promise.all(Array.from({ length: 4 }, acquire));
+    leases.forEach((lease) => release(lease));
+    expect(engine.idle).toBe(4);
+    await clock.advance(999);
+    expect(engine.idle).toBe(4);
+    await clock.advance(1);
+    expect(engine.idle).toBe(2);
+    await clock.advance(10_000);
+    expect(engine.idle).toBe(2);
+  });
+
+  it('retires after maxUses leases', async () => {
+    const { acquire, release, clients } = setUp({ maxUses: 2 });
+    for (let use = 0; use < 5; use++) release(await acquire());
+    expect(clients).toHaveLength(3);
+  });
+
+  it('retires at maxLifetimeSeconds, up to a tenth earlier, also when it is borrowed', async () => {
+    const { clock, acquire, release, clients, closed } = setUp({ maxLifetimeSeconds: 100, idleTimeoutMillis: 0 });
+    clock.chance = 0.5;
+    const lease = await acquire();
+    release(lease);
+    await clock.advance(94_999);
+    const again = await acquire();
+    expect(again.client).toBe(lease.client);
+    release(again);
+    await clock.advance(1);
+    expect((await acquire()).client).not.toBe(lease.client);
+    expect(closed).toEqual(['lifetime']);
+    expect(clients).toHaveLength(2);
+  });
+
+  it('lets a burst be served by the few that are open: 50 borrowers of 2 ms, dials of 150 ms', async () => {
+    const clients: FakeClient[] = [];
+    const { engine, clock } = setUp({ min: 5, max: 50 }, () => {
+      const client = new FakeClient();
+      clients.push(client);
+      if (clients.length <= 5) return Promise.resolve(client);
+      return new Promise((resolve) => clock.setTimeout(() => resolve(client), 150));
+    });
+    await engine.open();
+    const waits: number[] = [];
+    const work = Array.from({ length: 50 }, async () => {
+      const began = clock.now();
+      const lease = await engine.acquire(undefined);
+      waits.push(clock.now() - began);
+      await new Promise<void>((resolve) => clock.setTimeout(resolve, 2));
+      engine.release(lease, false);
+    });
+    await clock.advance(1_000);
+    await Promise.all(work);
+    expect(clients.length).toBeLessThanOrEqual(7);
+    expect(Math.max(...waits)).toBeLessThanOrEqual(20);
+  });
+});
+
+describe('while the server is down', () => {
+  const down = (): Promise<FakeClient> => Promise.reject(new Error('refused'));
+
+  it('has one dial at a time, with delays that double up to a second', async () => {
+    const { engine, clock, acquire, dialFailures } = setUp({ acquireTimeoutMillis: 10_000 }, down);
+    clock.chance = 0.999999;
+    const waiters = Array.from({ length: 20 }, () => outcome(acquire()));
+    await clock.advance(3_000);
+    expect(engine.total).toBe(0);
+    const delays = dialFailures.map(({ retryInMillis }) => Math.round(retryInMillis ?? -1));
+    // The four of the cold start fail together, and count as one attempt.
+    expect(delays).toEqual([100, 200, 400, 800, 1000, 1000]);
+    expect(new Set(await Promise.all(waiters))).toEqual(new Set(['pending']));
+  });
+
+  it('serves waiters as soon as it is back', async () => {
+    let up = false;
+    const { clock, acquire } = setUp({ acquireTimeoutMillis: 60_000 }, () =>
+      up ? Promise.resolve(new FakeClient()) : Promise.reject(new Error('refused')),
+    );
+    const waiter = acquire();
+    await clock.advance(5_000);
+    expect(await outcome(waiter)).toBe('pending');
+    up = true;
+    await clock.advance(1_000);
+    expect((await waiter).client).toBeInstanceOf(FakeClient);
+  });
+
+  it('tells waiters that time out that the server is down, and why', async () => {
+    const { clock, acquire } = setUp({ acquireTimeoutMillis: 1_000 }, down);
+    const ends = expect(acquire()).rejects.toMatchObject({
+      code: 'PG_ACQUIRE_TIMEOUT',
+      message: expect.stringMatching(/none can be opened: \d+ attempts in a row have failed\. The last one: refused/),
+      cause: { message: 'refused' },
+    });
+    await clock.advance(1_000);
+    await ends;
+  });
+
+  it('rejects waiters at once when trying again cannot help', async () => {
+    const { acquire, clock } = setUp({}, () => Promise.reject(new Error('permanent: wrong password')));
+    await expect(acquire()).rejects.toThrow('permanent');
+    await expect(acquire()).rejects.toThrow('permanent');
+    expect(clock.timers).toBe(0);
+  });
+
+  it('keeps waiters that an open connection can still serve', async () => {
+    const first = new FakeClient();
+    let dials = 0;
+    const { acquire, release } = setUp({}, () =>
+      dials++ === 0 ? Promise.resolve(first) : Promise.reject(new Error('permanent: password changed')),
+    );
+    const lease = await acquire();
+    const waiter = acquire();
+    expect(await outcome(waiter)).toBe('pending');
+    release(lease);
+    expect((await waiter).client).toBe(first);
+  });
+
+  it('ends an opening that cannot heal, and goes on with one that may', async () => {
+    const bad = setUp({}, () => Promise.reject(new Error('permanent')));
+    await expect(bad.engine.open()).rejects.toThrow('permanent');
+    let up = false;
+    const slow = setUp({}, () => (up ? Promise.resolve(new FakeClient()) : Promise.reject(new Error('refused'))));
+    const opening = slow.engine.open();
+    await slow.clock.advance(3_000);
+    expect(await outcome(opening)).toBe('pending');
+    up = true;
+    await slow.clock.advance(1_000);
+    await opening;
+    expect(slow.engine.idle).toBe(1);
+  });
+});
+
+describe('drain', () => {
+  it('refuses new work, rejects waiters, waits for leases, and shares one end', async () => {
+    const { engine, acquire, release, closed } = setUp({ max: 1 });
+    const lease = await acquire();
+    const waiter = acquire();
+    const waiterEnds = expect(waiter).rejects.toMatchObject({ code: 'PG_POOL_CLOSED' });
+    const end = engine.drain(10_000);
+    await waiterEnds;
+    await expect(acquire()).rejects.toMatchObject({ code: 'PG_POOL_CLOSED' });
+    expect(await outcome(end)).toBe('pending');
+    expect(engine.drain(1)).toBe(end);
+    release(lease);
+    expect(await end).toEqual({ holders: [] });
+    expect(closed).toEqual(['drain']);
+    expect(engine.isEmpty).toBe(true);
+  });
+
+  it('cancels and closes what is not back at the deadline, and names it', async () => {
+    const { engine, clock, acquire, clients } = setUp();
+    await clock.advance(500);
+    const busy = await acquire();
+    busy.client.isReady = false;
+    const idle = await acquire();
+    const end = engine.drain(2_000);
+    await clock.advance(2_000);
+    const { holders } = await end;
+    expect(holders).toEqual([
+      { heldMillis: 2_000, callSite: undefined },
+      { heldMillis: 2_000, callSite: undefined },
+    ]);
+    expect(busy.client.cancels).toBe(1);
+    expect(idle.client.cancels).toBe(0);
+    expect(clients.every((client) => client.isClosed)).toBe(true);
+    expect(engine.isEmpty).toBe(true);
+    expect(clock.timers).toBe(0);
+  });
+
+  it('stops a dial under way, and closes one that comes up too late', async () => {
+    let finish!: (client: FakeClient) => void;
+    let seen: AbortSignal | undefined;
+    const { engine, acquire, clock } = setUp({}, (signal) => {
+      seen = signal;
+      return new Promise((resolve) => (finish = resolve));
+    });
+    const waiter = outcome(acquire());
+    await settle();
+    const end = engine.drain(1_000);
+    await settle();
+    expect(seen?.aborted).toBe(true);
+    expect(await waiter).toBe('PG_POOL_CLOSED');
+    const late = new FakeClient();
+    finish(late);
+    await clock.advance(1_000);
+    await end;
+    expect(late.isClosed).toBe(true);
+  });
+
+  it('ends an opening under way', async () => {
+    const { engine } = setUp({}, () => new Promise(() => undefined));
+    const opening = engine.open();
+    void engine.drain(1);
+    await expect(opening).rejects.toMatchObject({ code: 'PG_POOL_CLOSED' });
+    await expect(engine.open()).rejects.toMatchObject({ code: 'PG_POOL_CLOSED' });
+  });
+});
