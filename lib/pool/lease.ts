@@ -6,10 +6,8 @@ import type { CallSite } from '../util/call-site.js';
 type Listener = (...args: unknown[]) => void;
 type Method = (...args: unknown[]) => unknown;
 
-/** What a lease needs of the pool. */
-export interface LeaseOwner {
-  giveBack(lease: PgLease, retire: boolean, error: Error | undefined): void;
-}
+/** Takes the connection of a lease back. */
+type GiveBack = (retire: boolean, error: Error | undefined) => void;
 
 /** Methods of a client that a lease passes on as they are. */
 const METHODS = [
@@ -44,8 +42,8 @@ const LeaseBase = Inert as unknown as new () => PgClient;
  * through it go with it.
  */
 export class PgLease extends LeaseBase implements pg.PoolClient {
-  readonly #owner: LeaseOwner;
   readonly #client: PgClient;
+  readonly #giveBack: GiveBack;
   readonly #callSite: CallSite | undefined;
   #listeners: [event: string | symbol, listener: Listener][] | undefined;
   #released = false;
@@ -53,10 +51,10 @@ export class PgLease extends LeaseBase implements pg.PoolClient {
   #tainted = false;
 
   /** @internal */
-  constructor(owner: LeaseOwner, client: PgClient, callSite: CallSite | undefined) {
+  constructor(client: PgClient, giveBack: GiveBack, callSite: CallSite | undefined) {
     super();
-    this.#owner = owner;
     this.#client = client;
+    this.#giveBack = giveBack;
     this.#callSite = callSite;
   }
 
@@ -119,7 +117,7 @@ export class PgLease extends LeaseBase implements pg.PoolClient {
     if (this.#released) throw this.#deadError();
     this.#forget(undefined, undefined);
     this.#released = true;
-    this.#owner.giveBack(this, Boolean(error) || this.#tainted, error instanceof Error ? error : undefined);
+    this.#giveBack(Boolean(error) || this.#tainted, error instanceof Error ? error : undefined);
   }
 
   get isReleased(): boolean {

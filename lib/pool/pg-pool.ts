@@ -5,7 +5,7 @@ import { PgModuleError } from '../errors/pg-module.error.js';
 import { CallSite } from '../util/call-site.js';
 import type { Clock } from '../util/clock.js';
 import { PoolEngine, type DrainReport, type EngineEvents, type Leased, type RetireCause } from './engine.js';
-import { PgLease, type LeaseOwner } from './lease.js';
+import { PgLease } from './lease.js';
 import type { ResolvedPoolOptions } from './pool-options.js';
 
 /** An attempt to open a connection has failed; the pool goes on by itself. */
@@ -68,13 +68,6 @@ export class PgPool extends pg.Pool {
   declare readonly expiredCount: number;
   readonly #engine: PoolEngine<PgClient>;
   readonly #limits: ResolvedPoolOptions;
-  readonly #leases = new WeakMap<PgLease, Leased<PgClient>>();
-  readonly #owner: LeaseOwner = {
-    giveBack: (lease, retire, error) => {
-      const leased = this.#leases.get(lease);
-      if (leased?.is('leased') === true) this.#engine.release(leased, retire, error);
-    },
-  };
 
   static {
     // pg's types call these properties; they are accessors, there and here.
@@ -141,9 +134,8 @@ export class PgPool extends pg.Pool {
   override connect(callback?: ConnectCallback): Promise<PgLease> | undefined {
     const callSite = new CallSite();
     const lease = this.#engine.acquire(callSite).then((leased) => {
-      const view = new PgLease(this.#owner, leased.client, callSite);
-      this.#leases.set(view, leased);
-      return view;
+      const giveBack = (retire: boolean, error: Error | undefined): void => this.#giveBack(leased, retire, error);
+      return new PgLease(leased.client, giveBack, callSite);
     });
     if (!callback) return lease;
     lease.then(
@@ -251,6 +243,11 @@ export class PgPool extends pg.Pool {
     return super.on(event as 'error', listener as () => void);
   }
 
+  #giveBack(leased: Leased<PgClient>, retire: boolean, error: Error | undefined): void {
+    // A drain that has passed its deadline has taken it away already.
+    if (leased.is('leased')) this.#engine.release(leased, retire, error);
+  }
+
   #run(config: object | string, values: unknown, tell: QueryCallback): void {
     const leased = this.#engine.tryAcquire(undefined);
     if (leased) this.#runOn(leased, config, values, tell);
@@ -264,8 +261,7 @@ export class PgPool extends pg.Pool {
 
   #runOn(leased: Leased<PgClient>, config: object | string, values: unknown, tell: QueryCallback): void {
     const done: QueryCallback = (error, result) => {
-      // A drain may have taken it away.
-      if (leased.is('leased')) this.#engine.release(leased, false, undefined);
+      this.#giveBack(leased, false, undefined);
       tell(error, result);
     };
     try {
@@ -282,7 +278,7 @@ export class PgPool extends pg.Pool {
         const { client } = leased;
         const done = (): void => {
           client.off('drain', done).off('end', done);
-          if (leased.is('leased')) this.#engine.release(leased, false, undefined);
+          this.#giveBack(leased, false, undefined);
         };
         client.once('drain', done).once('end', done);
         try {
@@ -321,8 +317,12 @@ export class PgPool extends pg.Pool {
   }
 
   #warn(message: string): void {
-    if (this.listenerCount('warning') > 0) this.emit('warning', message);
-    else process.emitWarning(message, { type: 'PgPoolWarning' });
+    try {
+      if (this.emit('warning', message)) return;
+    } catch {
+      // A listener that throws has not told anybody.
+    }
+    process.emitWarning(message, { type: 'PgPoolWarning' });
   }
 }
 

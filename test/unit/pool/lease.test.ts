@@ -25,10 +25,8 @@ function client(): PgClient {
 function lend(): { lease: PgLease; connection: PgClient; returned: [boolean, Error | undefined][] } {
   const returned: [boolean, Error | undefined][] = [];
   const connection = client();
-  const owner = {
-    giveBack: (_: PgLease, retire: boolean, error: Error | undefined) => void returned.push([retire, error]),
-  };
-  return { lease: new PgLease(owner, connection, undefined), connection, returned };
+  const giveBack = (retire: boolean, error: Error | undefined): void => void returned.push([retire, error]);
+  return { lease: new PgLease(connection, giveBack, undefined), connection, returned };
 }
 
 describe('a lease', () => {
