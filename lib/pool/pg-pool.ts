@@ -2,7 +2,7 @@ import pg from 'pg';
 import type { PgClient } from '../client/pg-client.js';
 import { PgConnectError } from '../connect/connect.error.js';
 import { PgModuleError } from '../errors/pg-module.error.js';
-import { CallSite } from '../util/call-site.js';
+import { CallSiteBudget } from '../util/call-site.js';
 import type { Clock } from '../util/clock.js';
 import { PoolEngine, type DrainReport, type EngineEvents, type Leased, type RetireCause } from './engine.js';
 import { PgLease } from './lease.js';
@@ -68,6 +68,7 @@ export class PgPool extends pg.Pool {
   declare readonly expiredCount: number;
   readonly #engine: PoolEngine<PgClient>;
   readonly #limits: ResolvedPoolOptions;
+  readonly #callSites: CallSiteBudget;
 
   static {
     // pg's types call these properties; they are accessors, there and here.
@@ -88,6 +89,7 @@ export class PgPool extends pg.Pool {
     super({ ...shown, min: limits.min, max: limits.max, idleTimeoutMillis: limits.idleTimeoutMillis });
     this.name = name;
     this.#limits = limits;
+    this.#callSites = new CallSiteBudget(clock);
     this.#engine = new PoolEngine({
       name,
       limits,
@@ -132,7 +134,7 @@ export class PgPool extends pg.Pool {
   override connect(): Promise<PgLease>;
   override connect(callback: ConnectCallback): void;
   override connect(callback?: ConnectCallback): Promise<PgLease> | undefined {
-    const callSite = new CallSite();
+    const callSite = this.#callSites.take();
     const lease = this.#engine.acquire(callSite).then((leased) => {
       const giveBack = (retire: boolean, error: Error | undefined): void => this.#giveBack(leased, retire, error);
       return new PgLease(leased.client, giveBack, callSite);

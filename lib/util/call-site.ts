@@ -1,10 +1,11 @@
 import { fileURLToPath } from 'node:url';
+import type { Clock } from './clock.js';
 
 /** Frames name a file by its path or by its URL, which ends in the path. */
 const PACKAGE_ROOT = fileURLToPath(new URL('../', import.meta.url));
 
 /**
- * Where something was called from. Taking it is cheap; the text is made only when somebody asks.
+ * Where something was called from. Taking it costs some microseconds, its text only when somebody asks.
  */
 export class CallSite {
   // V8 formats `stack` lazily, at its first reading.
@@ -24,6 +25,34 @@ export class CallSite {
       .slice(1)
       .map((line) => line.trim().replace(/^at /, ''));
     return frames.find((frame) => !isForeign(frame)) ?? frames.at(-1) ?? 'an unknown place';
+  }
+}
+
+/** Bounds what call sites cost: 2 000 a second take about one percent of a core. */
+const SITES_PER_SECOND = 2_000;
+
+/**
+ * Takes call sites as long as the budget of the second lasts. Who borrows more often than that gives back at once, and
+ * whoever leaks does it sooner or later within the budget.
+ */
+export class CallSiteBudget {
+  readonly #clock: Clock;
+  #left = SITES_PER_SECOND;
+  #refillAt = 0;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  take(): CallSite | undefined {
+    const now = this.#clock.now();
+    if (now >= this.#refillAt) {
+      this.#refillAt = now + 1_000;
+      this.#left = SITES_PER_SECOND;
+    }
+    if (this.#left === 0) return undefined;
+    this.#left--;
+    return new CallSite();
   }
 }
 

@@ -4,7 +4,7 @@ import { PG_ERROR_CODES } from '../../../lib/errors/error-codes.js';
 import { Secret } from '../../../lib/errors/secret.js';
 import { isPermanentRefusal } from '../../../lib/errors/sqlstate.js';
 import { backoffMillis } from '../../../lib/util/backoff.js';
-import { CallSite } from '../../../lib/util/call-site.js';
+import { CallSite, CallSiteBudget } from '../../../lib/util/call-site.js';
 import { formatMillis } from '../../../lib/util/duration.js';
 import { ManualClock } from '../../support/manual-clock.js';
 
@@ -51,6 +51,15 @@ describe('CallSite', () => {
 
   it('names the line of the application', () => {
     expect(borrow().toString()).toMatch(/small\.test\.ts:\d+:\d+/);
+  });
+
+  it('is taken within a budget that is renewed every second', async () => {
+    const clock = new ManualClock();
+    const budget = new CallSiteBudget(clock);
+    const takeMany = (): number => Array.from({ length: 3_000 }, () => budget.take()).filter(Boolean).length;
+    expect([takeMany(), takeMany()]).toEqual([2_000, 0]);
+    await clock.advance(1_000);
+    expect(takeMany()).toBe(2_000);
   });
 
   it('leaves the stack limit as it was', () => {
