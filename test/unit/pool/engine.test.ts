@@ -444,7 +444,7 @@ describe('drain', () => {
     release(lease);
     expect(await end).toEqual({ holders: [] });
     expect(closed).toEqual(['drain']);
-    expect(engine.isEmpty).toBe(true);
+    expect(engine.total).toBe(0);
   });
 
   it('cancels and closes what is not back at the deadline, and names it', async () => {
@@ -463,7 +463,7 @@ describe('drain', () => {
     expect(busy.client.cancels).toBe(1);
     expect(idle.client.cancels).toBe(0);
     expect(clients.every((client) => client.isClosed)).toBe(true);
-    expect(engine.isEmpty).toBe(true);
+    expect(engine.total).toBe(0);
     expect(clock.timers).toBe(0);
   });
 

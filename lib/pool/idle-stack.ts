@@ -1,0 +1,73 @@
+import type { Clock, Timer } from '../util/clock.js';
+import type { PooledClient } from './pooled-client.js';
+import type { PooledConnection } from './pooled-connection.js';
+
+type Idle<C extends PooledClient> = PooledConnection<C, 'idle'>;
+
+/**
+ * The connections that rest. The one used last is lent first, so that those at the bottom grow old and can retire.
+ */
+export class IdleStack<C extends PooledClient> {
+  readonly #connections: Idle<C>[] = [];
+  readonly #timeoutMillis: number;
+  readonly #clock: Clock;
+  readonly #expired: (connection: Idle<C>) => boolean;
+  #timer: Timer | undefined;
+
+  /** `timeoutMillis` 0 = none retires; `expired` closes a connection, or says `false` when it is needed for `min`. */
+  constructor(timeoutMillis: number, expired: (connection: Idle<C>) => boolean, clock: Clock) {
+    this.#timeoutMillis = timeoutMillis;
+    this.#expired = expired;
+    this.#clock = clock;
+  }
+
+  get length(): number {
+    return this.#connections.length;
+  }
+
+  push(connection: Idle<C>): void {
+    this.#connections.push(connection);
+    this.#arm();
+  }
+
+  pop(): Idle<C> | undefined {
+    return this.#connections.pop();
+  }
+
+  /** Whether it was there. */
+  remove(connection: Idle<C>): boolean {
+    const index = this.#connections.indexOf(connection);
+    if (index === -1) return false;
+    this.#connections.splice(index, 1);
+    return true;
+  }
+
+  /** Takes all out, and stops the timer. */
+  clear(): Idle<C>[] {
+    this.#clock.clearTimeout(this.#timer);
+    this.#timer = undefined;
+    return this.#connections.splice(0);
+  }
+
+  /** One timer, for the connection that has rested longest: they retire one by one. */
+  #arm(): void {
+    const [oldest] = this.#connections;
+    if (this.#timeoutMillis === 0 || this.#timer !== undefined || !oldest) return;
+    const left = oldest.since + this.#timeoutMillis - this.#clock.now();
+    this.#timer = this.#clock.setTimeout(() => this.#retire(), Math.max(1, Math.ceil(left)), 'background');
+  }
+
+  #retire(): void {
+    this.#timer = undefined;
+    const now = this.#clock.now();
+    for (let [oldest] = this.#connections; oldest; [oldest] = this.#connections) {
+      if (now - oldest.since < this.#timeoutMillis) break;
+      this.#connections.shift();
+      if (this.#expired(oldest)) continue;
+      // Kept for `min`: its idleness is counted anew.
+      oldest.since = now;
+      this.#connections.push(oldest);
+    }
+    this.#arm();
+  }
+}
