@@ -1,4 +1,6 @@
+import { PgConnectError } from './connect/connect.error.js';
 import { assertConnection, Connector, type ConnectionFactory } from './connect/connection-factory.js';
+import { PgModuleError } from './errors/pg-module.error.js';
 import { resolveOptions, type PgOptions, type ResolvedOptions } from './pg.options.js';
 import { DEFAULT_POOL_NAME } from './pg.tokens.js';
 import { PgPool } from './pool/pg-pool.js';
@@ -70,8 +72,14 @@ export function poolOf(
       connector.adopt(client);
       return client;
     },
+    isPermanent,
     clock: systemClock,
   });
+}
+
+function isPermanent(error: Error): boolean {
+  if (error instanceof PgConnectError) return error.permanent;
+  return error instanceof PgModuleError && (error.code === 'PG_CONFIG_INVALID' || error.code === 'PG_POOL_CLOSED');
 }
 
 function processWarning(message: string): void {

@@ -10,6 +10,17 @@ const BACKGROUND_BACKOFF = { baseMillis: 100, maxMillis: 5_000 };
 /** Who needs a connection: somebody who waits, the pool itself (for `min`), or nobody. */
 export type Need = 'borrowers' | 'floor' | undefined;
 
+/** An attempt to open a connection has failed; the pool goes on by itself. */
+export interface DialFailure {
+  readonly error: Error;
+  /** How many attempts in a row have failed. */
+  readonly failures: number;
+  /** When the next one is made; `undefined` = when somebody needs a connection. */
+  readonly retryInMillis: number | undefined;
+  /** It cannot heal while the settings and the server's are as they are. */
+  readonly permanent: boolean;
+}
+
 export interface DiallerOptions<C> {
   /** Opens a connection; must stop and clean up when the signal fires. */
   readonly connect: (signal: AbortSignal) => Promise<C>;
@@ -20,8 +31,8 @@ export interface DiallerOptions<C> {
   readonly opened: (client: C) => number;
   /** @returns who still needs a connection after this */
   readonly failed: (error: Error, permanent: boolean) => Need;
-  /** After `failed`; `retryInMillis` undefined = nobody needs one. */
-  readonly told: (error: Error, failures: number, retryInMillis: number | undefined) => void;
+  /** After `failed`. */
+  readonly told: (failure: DialFailure) => void;
   /** It is time to look at the demand again. */
   readonly retry: () => void;
 }
@@ -107,7 +118,7 @@ export class Dialler<C> {
     const permanent = isPermanent(error);
     const need = failed(error, permanent);
     if (need === undefined || this.#stopped) {
-      if (!this.#stopped) told(error, this.#failures, undefined);
+      if (!this.#stopped) told({ error, failures: this.#failures, retryInMillis: undefined, permanent });
       return;
     }
     const backoff = need === 'borrowers' ? BACKOFF : BACKGROUND_BACKOFF;
@@ -117,6 +128,6 @@ export class Dialler<C> {
       retry();
     };
     this.#retryTimer = clock.setTimeout(again, delay, need === 'floor' ? 'background' : undefined);
-    told(error, this.#failures, delay);
+    told({ error, failures: this.#failures, retryInMillis: delay, permanent });
   }
 }

@@ -2,7 +2,7 @@ import { PgModuleError } from '../errors/pg-module.error.js';
 import type { CallSite } from '../util/call-site.js';
 import type { Clock } from '../util/clock.js';
 import { deferred, type Deferred } from '../util/deferred.js';
-import { Dialler, type Need } from './dialler.js';
+import { Dialler, type DialFailure, type Need } from './dialler.js';
 import { IdleStack } from './idle-stack.js';
 import { acquireTimeout, poolClosed, queueFull, type Holder, type PoolState } from './pool-errors.js';
 import type { ResolvedPoolOptions } from './pool-options.js';
@@ -34,8 +34,7 @@ export interface EngineEvents<C extends PooledClient> {
   closed(client: C, cause: RetireCause): void;
   /** A connection that nobody was using is gone. */
   lost(client: C, error: Error): void;
-  /** `retryInMillis` undefined = nobody needs a connection, or trying again is of no use to those who wait. */
-  dialFailed(error: Error, failures: number, retryInMillis: number | undefined): void;
+  dialFailed(failure: DialFailure): void;
   warning(message: string): void;
 }
 
@@ -99,7 +98,7 @@ export class PoolEngine<C extends PooledClient> {
       clock,
       opened: (client) => this.#onOpened(client),
       failed: (error, permanent) => this.#onDialFailed(error, permanent),
-      told: (error, failures, retryInMillis) => events.dialFailed(error, failures, retryInMillis),
+      told: (failure) => events.dialFailed(failure),
       retry: () => this.#grow(),
     });
   }
@@ -181,8 +180,7 @@ export class PoolEngine<C extends PooledClient> {
   release(connection: Leased<C>, retire: boolean, error?: Error): void {
     const { client } = connection;
     this.#events.released(client, error);
-    if (client.isClosed) this.#close(connection, 'lost');
-    else if (retire) this.#close(connection, 'asked');
+    if (retire) this.#close(connection, 'asked');
     else if (isClean(client)) {
       this.#leased.delete(connection);
       this.#handOn(connection);
@@ -347,7 +345,8 @@ export class PoolEngine<C extends PooledClient> {
 
   /** A socket's end, seen from the socket. What is lent is seen to when it comes back. */
   #onLost(connection: PooledConnection<C>, error: Error | undefined): void {
-    if (!connection.is('idle') || !this.#idle.remove(connection)) return;
+    if (!connection.is('idle')) return;
+    this.#idle.remove(connection);
     this.#close(connection, 'lost');
     const reason = error ?? new PgModuleError('PG_CONNECTION_LOST', 'The server closed an idle connection.');
     this.#events.lost(connection.client, reason);

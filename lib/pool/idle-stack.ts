@@ -34,12 +34,9 @@ export class IdleStack<C extends PooledClient> {
     return this.#connections.pop();
   }
 
-  /** Whether it was there. */
-  remove(connection: Idle<C>): boolean {
-    const index = this.#connections.indexOf(connection);
-    if (index === -1) return false;
-    this.#connections.splice(index, 1);
-    return true;
+  /** It must be here. */
+  remove(connection: Idle<C>): void {
+    this.#connections.splice(this.#connections.indexOf(connection), 1);
   }
 
   /** Takes all out, and stops the timer. */

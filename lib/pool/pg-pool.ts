@@ -1,23 +1,11 @@
 import pg from 'pg';
 import type { PgClient } from '../client/pg-client.js';
-import { PgConnectError } from '../connect/connect.error.js';
-import { PgModuleError } from '../errors/pg-module.error.js';
 import { CallSiteBudget } from '../util/call-site.js';
 import type { Clock } from '../util/clock.js';
+import type { DialFailure } from './dialler.js';
 import { PoolEngine, type DrainReport, type EngineEvents, type Leased, type RetireCause } from './engine.js';
 import { PgLease } from './lease.js';
 import type { ResolvedPoolOptions } from './pool-options.js';
-
-/** An attempt to open a connection has failed; the pool goes on by itself. */
-export interface DialFailure {
-  readonly error: Error;
-  /** How many attempts in a row have failed. */
-  readonly failures: number;
-  /** When the next one is made; `undefined` = when somebody needs a connection. */
-  readonly retryInMillis: number | undefined;
-  /** Trying again with the same settings cannot help. */
-  readonly permanent: boolean;
-}
 
 /** The pool's events and what their listeners get: pg.Pool's, and two more. */
 export interface PgPoolEvents {
@@ -38,6 +26,8 @@ export interface PgPoolSettings {
   /** The settings that libraries look for on a pg.Pool's `options`. */
   readonly shown: Readonly<Record<string, unknown>>;
   readonly connect: (signal: AbortSignal) => Promise<PgClient>;
+  /** Trying again with the same settings cannot help. */
+  readonly isPermanent: (error: Error) => boolean;
   readonly clock: Clock;
 }
 
@@ -85,7 +75,7 @@ export class PgPool extends pg.Pool {
   }
 
   /** @internal Use `createPool` or the module. */
-  constructor({ name, limits, shown, connect, clock }: PgPoolSettings) {
+  constructor({ name, limits, shown, connect, isPermanent, clock }: PgPoolSettings) {
     super({ ...shown, min: limits.min, max: limits.max, idleTimeoutMillis: limits.idleTimeoutMillis });
     this.name = name;
     this.#limits = limits;
@@ -302,8 +292,7 @@ export class PgPool extends pg.Pool {
       released: (client, error) => this.#tell('release', error, client),
       closed: (client: PgClient, _cause: RetireCause) => this.#tell('remove', client),
       lost: (client, error) => this.#tell('error', error, client),
-      dialFailed: (error, failures, retryInMillis) =>
-        this.#tell('dialFailed', { error, failures, retryInMillis, permanent: isPermanent(error) }),
+      dialFailed: (failure) => this.#tell('dialFailed', failure),
       warning: (message) => this.#warn(message),
     };
   }
@@ -335,9 +324,4 @@ interface SubmittableQuery {
 
 function isSubmittable(config: unknown): config is SubmittableQuery {
   return typeof (config as Partial<SubmittableQuery> | null | undefined)?.submit === 'function';
-}
-
-function isPermanent(error: Error): boolean {
-  if (error instanceof PgConnectError) return error.permanent;
-  return error instanceof PgModuleError && (error.code === 'PG_CONFIG_INVALID' || error.code === 'PG_POOL_CLOSED');
 }

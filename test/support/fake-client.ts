@@ -10,6 +10,10 @@ export class FakeClient extends EventEmitter implements PooledClient {
   destroyed = false;
   readonly queries: string[] = [];
   cancels = 0;
+  /** Whether its socket would keep the process alive. */
+  isRef = true;
+  /** Set by a test that says when the goodbye is over. */
+  goodbye: Promise<void> = Promise.resolve();
   /** Whether the server answers a ROLLBACK. */
   answers = true;
 
@@ -57,7 +61,7 @@ export class FakeClient extends EventEmitter implements PooledClient {
       this.isClosed = true;
       this.emit('end');
     }
-    return Promise.resolve();
+    return this.goodbye;
   }
 
   destroy(): void {
@@ -66,10 +70,10 @@ export class FakeClient extends EventEmitter implements PooledClient {
   }
 
   ref(): void {
-    // It has no socket.
+    this.isRef = true;
   }
 
   unref(): void {
-    // It has no socket.
+    this.isRef = false;
   }
 }

@@ -2,6 +2,7 @@ import type { Clock, Timer } from '../../lib/util/clock.js';
 
 interface Pending {
   readonly at: number;
+  readonly background: boolean;
   readonly callback: () => void;
 }
 
@@ -21,9 +22,9 @@ export class ManualClock implements Clock {
     return this.chance;
   }
 
-  setTimeout(callback: () => void, millis: number): Timer {
+  setTimeout(callback: () => void, millis: number, background?: 'background'): Timer {
     const id = this.#next++;
-    this.#pending.set(id, { at: this.#now + millis, callback });
+    this.#pending.set(id, { at: this.#now + millis, background: background !== undefined, callback });
     return id;
   }
 
@@ -33,6 +34,11 @@ export class ManualClock implements Clock {
 
   get timers(): number {
     return this.#pending.size;
+  }
+
+  /** Timers that keep the process alive. */
+  get foregroundTimers(): number {
+    return [...this.#pending.values()].filter(({ background }) => !background).length;
   }
 
   async advance(millis: number): Promise<void> {

@@ -33,7 +33,7 @@ function setUp(options: PoolOptions = {}, dial?: (signal: AbortSignal) => Promis
       released: () => undefined,
       closed: (_, cause) => void closed.push(cause),
       lost: (_, error) => void lost.push(error),
-      dialFailed: (_, failures, retryInMillis) => void dialFailures.push({ failures, retryInMillis }),
+      dialFailed: ({ failures, retryInMillis }) => void dialFailures.push({ failures, retryInMillis }),
       warning: (message) => void warnings.push(message),
     },
   });
@@ -127,6 +127,34 @@ describe('acquire and release', () => {
   });
 });
 
+describe('the process', () => {
+  it('is kept alive by connections that are lent, and not by those that rest', async () => {
+    const { acquire, release, clients } = setUp();
+    const lease = await acquire();
+    expect(clients[0]?.isRef).toBe(true);
+    release(lease);
+    expect(clients[0]?.isRef).toBe(false);
+    release(await acquire(), true);
+    expect(clients[0]?.isRef).toBe(true);
+  });
+
+  it('is kept alive by attempts that somebody waits for, and not by those for min', async () => {
+    const down = (): Promise<FakeClient> => Promise.reject(new Error('refused'));
+    const waitedFor = setUp({ acquireTimeoutMillis: 0 }, down);
+    void waitedFor.acquire().catch(() => undefined);
+    await settle();
+    expect(waitedFor.clock.foregroundTimers).toBe(1);
+    const opening = setUp({}, down);
+    void opening.engine.open();
+    await settle();
+    expect(opening.clock.foregroundTimers).toBe(1);
+    const background = setUp({ min: 1 }, down);
+    background.engine.openInBackground();
+    await settle();
+    expect(background.clock).toMatchObject({ timers: 1, foregroundTimers: 0 });
+  });
+});
+
 describe('acquireTimeoutMillis', () => {
   it('rejects each waiter at its own deadline, and tells who holds the connections', async () => {
     const { engine, clock, acquire } = setUp({ max: 1, acquireTimeoutMillis: 1000 });
@@ -180,7 +208,7 @@ describe('acquireTimeoutMillis', () => {
 
 describe('what a released connection was doing', () => {
   it('rolls back an open transaction before the next lease', async () => {
-    const { acquire, release, clients, engine } = setUp({ max: 1 });
+    const { acquire, release, clients, engine, clock } = setUp({ max: 1 });
     const lease = await acquire();
     lease.client.status = 'T';
     const next = acquire();
@@ -189,6 +217,7 @@ describe('what a released connection was doing', () => {
     expect((await next).client).toBe(lease.client);
     expect(lease.client.queries).toEqual(['ROLLBACK']);
     expect(clients).toHaveLength(1);
+    expect(clock.timers).toBe(0);
   });
 
   it('rolls back a failed transaction', async () => {
@@ -299,7 +328,7 @@ describe('sizing', () => {
   });
 
   it('retires idle connections down to min', async () => {
-    const { engine, clock, acquire, release } = setUp({ min: 2, idleTimeoutMillis: 1000 });
+    const { engine, clock, acquire, release, closed } = setUp({ min: 2, idleTimeoutMillis: 1000 });
     const leases = await Promise.all(Array.from({ length: 4 }, acquire));
     leases.forEach((lease) => release(lease));
     expect(engine.idle).toBe(4);
@@ -309,6 +338,7 @@ describe('sizing', () => {
     expect(engine.idle).toBe(2);
     await clock.advance(10_000);
     expect(engine.idle).toBe(2);
+    expect(closed).toEqual(['idle', 'idle']);
   });
 
   it('retires after maxUses leases', async () => {
@@ -369,6 +399,49 @@ describe('while the server is down', () => {
     // The four of the cold start fail together, and count as one attempt.
     expect(delays).toEqual([100, 200, 400, 800, 1000, 1000]);
     expect(new Set(await Promise.all(waiters))).toEqual(new Set(['pending']));
+  });
+
+  it('makes no attempt for further borrowers while one is due, and one at once for the first after nobody waited', async () => {
+    let dials = 0;
+    const { engine, clock, acquire } = setUp({ min: 1, acquireTimeoutMillis: 0 }, () => {
+      dials++;
+      return down();
+    });
+    engine.openInBackground();
+    // In the background it has come to pauses of up to five seconds.
+    await clock.advance(20_000);
+    const before = dials;
+    void acquire().catch(() => undefined);
+    await settle();
+    expect(dials).toBe(before + 1);
+    void acquire().catch(() => undefined);
+    void acquire().catch(() => undefined);
+    await settle();
+    expect(dials).toBe(before + 1);
+  });
+
+  it('starts its delays anew after a success', async () => {
+    let up = false;
+    const { clock, acquire, dialFailures, release } = setUp({ acquireTimeoutMillis: 0 }, () =>
+      up ? Promise.resolve(new FakeClient()) : down(),
+    );
+    const waiter = acquire();
+    await clock.advance(2_000);
+    up = true;
+    await clock.advance(1_000);
+    release(await waiter, true);
+    up = false;
+    dialFailures.length = 0;
+    void acquire().catch(() => undefined);
+    await settle();
+    expect(dialFailures).toEqual([{ failures: 1, retryInMillis: 50 }]);
+  });
+
+  it('asks every five seconds for min while trying again cannot help: somebody may mend it', async () => {
+    const { engine, dialFailures } = setUp({ min: 1 }, () => Promise.reject(new Error('permanent')));
+    engine.openInBackground();
+    await settle();
+    expect(dialFailures).toEqual([{ failures: 1, retryInMillis: 5_000 }]);
   });
 
   it('serves waiters as soon as it is back', async () => {
@@ -464,6 +537,45 @@ describe('drain', () => {
     expect(idle.client.cancels).toBe(0);
     expect(clients.every((client) => client.isClosed)).toBe(true);
     expect(engine.total).toBe(0);
+    expect(clock.timers).toBe(0);
+  });
+
+  it('resolves when the last socket is closed, and leaves no timer', async () => {
+    const { engine, acquire, release, clients, clock } = setUp();
+    release(await acquire());
+    let gone!: () => void;
+    if (clients[0]) clients[0].goodbye = new Promise((resolve) => (gone = resolve));
+    const end = engine.drain(1_000);
+    expect(await outcome(end)).toBe('pending');
+    gone();
+    await end;
+    expect(clock.timers).toBe(0);
+  });
+
+  it('leaves alone what comes back while its statement is being cancelled', async () => {
+    const { engine, clock, acquire, release, closed } = setUp();
+    const lease = await acquire();
+    lease.client.isReady = false;
+    lease.client.cancelRunning = () => {
+      lease.client.becomeReady();
+      release(lease);
+      return Promise.resolve();
+    };
+    const end = engine.drain(1_000);
+    await clock.advance(1_000);
+    await end;
+    expect(closed).toEqual(['drain']);
+  });
+
+  it('closes what is still being rolled back at the deadline, once', async () => {
+    const { engine, clock, acquire, release, closed } = setUp();
+    const lease = await acquire();
+    Object.assign(lease.client, { status: 'T', answers: false });
+    release(lease);
+    const end = engine.drain(1_000);
+    await clock.advance(10_000);
+    await end;
+    expect(closed).toEqual(['drain']);
     expect(clock.timers).toBe(0);
   });
 
