@@ -4,27 +4,16 @@ import type { Clock } from '../util/clock.js';
 import { deferred, type Deferred } from '../util/deferred.js';
 import { Dialler, type DialFailure, type Need } from './dialler.js';
 import { IdleStack } from './idle-stack.js';
-import { acquireTimeout, poolClosed, queueFull, type Holder, type PoolState } from './pool-errors.js';
+import { acquireAborted, acquireTimeout, poolClosed, queueFull, type Holder, type PoolState } from './pool-errors.js';
 import type { ResolvedPoolOptions } from './pool-options.js';
 import type { PooledClient } from './pooled-client.js';
-import { PooledConnection } from './pooled-connection.js';
+import { PooledConnection, type RetireCause } from './pooled-connection.js';
 import { cancelPolitely, cutOff, isClean, recycle } from './recycle.js';
 import { WaitQueue } from './wait-queue.js';
 
 type Idle<C extends PooledClient> = PooledConnection<C, 'idle'>;
 export type Leased<C extends PooledClient> = PooledConnection<C, 'leased'>;
 type Resetting<C extends PooledClient> = PooledConnection<C, 'resetting'>;
-
-/** Why a connection is closed. */
-export type RetireCause =
-  | 'idle' // idleTimeoutMillis
-  | 'lifetime' // maxLifetimeSeconds
-  | 'uses' // maxUses
-  | 'lost' // the session ended by itself
-  | 'busy' // released while a statement was running
-  | 'reset' // could not be brought back to a clean state
-  | 'asked' // release(true), release(error)
-  | 'drain'; // the pool closes
 
 /** What the engine tells, as it happens. A handler must not throw. */
 export interface EngineEvents<C extends PooledClient> {
@@ -63,7 +52,7 @@ export interface EngineOptions<C extends PooledClient> {
  */
 export class PoolEngine<C extends PooledClient> {
   readonly #name: string;
-  readonly #limits: ResolvedPoolOptions;
+  #limits: ResolvedPoolOptions;
   readonly #events: EngineEvents<C>;
   readonly #clock: Clock;
 
@@ -77,6 +66,7 @@ export class PoolEngine<C extends PooledClient> {
 
   /** Connections to keep: 0 until the pool is first used or opened. */
   #floor = 0;
+  #suspended = false;
   #opening: Deferred<void> | undefined;
   #draining: Promise<DrainReport> | undefined;
   #emptied: Deferred<void> | undefined;
@@ -149,6 +139,7 @@ export class PoolEngine<C extends PooledClient> {
 
   /** A connection at once, if one rests. */
   tryAcquire(callSite: CallSite | undefined): Leased<C> | undefined {
+    if (this.#suspended) return undefined;
     for (let connection = this.#idle.pop(); connection; connection = this.#idle.pop()) {
       const cause = this.#unfit(connection);
       if (cause === undefined) return this.#lend(connection, callSite);
@@ -157,9 +148,13 @@ export class PoolEngine<C extends PooledClient> {
     return undefined;
   }
 
-  /** @throws PgModuleError `PG_POOL_CLOSED`, `PG_QUEUE_FULL`, `PG_ACQUIRE_TIMEOUT`; PgConnectError if it is permanent */
-  acquire(callSite: CallSite | undefined): Promise<Leased<C>> {
+  /**
+   * @throws PgModuleError `PG_POOL_CLOSED`, `PG_QUEUE_FULL`, `PG_ACQUIRE_TIMEOUT`, `PG_ABORTED`; PgConnectError if it is
+   *   permanent
+   */
+  acquire(callSite: CallSite | undefined, signal?: AbortSignal): Promise<Leased<C>> {
     if (this.#draining) return Promise.reject(poolClosed(this.#name));
+    if (signal?.aborted) return Promise.reject(acquireAborted(this.#name, signal));
     const connection = this.tryAcquire(callSite);
     if (connection) return Promise.resolve(connection);
     const { maxWaiting, min } = this.#limits;
@@ -168,12 +163,55 @@ export class PoolEngine<C extends PooledClient> {
     if (this.#waiters.length === 0) this.#dialler.endBackoff();
     return new Promise((resolve, reject) => {
       const served = (leased: Leased<C>): void => {
+        signal?.removeEventListener('abort', abort);
         leased.callSite = callSite;
         resolve(leased);
       };
-      this.#waiters.push(served, reject);
+      const refused = (error: Error): void => {
+        signal?.removeEventListener('abort', abort);
+        reject(error);
+      };
+      const place = this.#waiters.push(served, refused);
+      const abort = (): void => {
+        this.#waiters.remove(place);
+        reject(acquireAborted(this.#name, signal));
+      };
+      signal?.addEventListener('abort', abort, { once: true });
       this.#grow();
     });
+  }
+
+  /** New bounds; what is above `max` is closed when it rests. Already checked. */
+  resize(min: number, max: number): void {
+    this.#limits = { ...this.#limits, min, max };
+    if (this.#floor > 0 && !this.#opening) this.#floor = min;
+    while (this.total > max) {
+      const connection = this.#idle.shift();
+      if (!connection) break;
+      this.#close(connection, 'resized');
+    }
+    this.#grow();
+  }
+
+  /** Closes every connection that there is now: what rests at once, what is lent when it comes back. */
+  evict(): void {
+    for (const connection of [...this.#leased, ...this.#resetting]) connection.condemned = 'evicted';
+    for (const connection of this.#idle.clear()) this.#close(connection, 'evicted');
+  }
+
+  /** Lends nothing until {@link resume}; borrowers wait, under their usual deadline. */
+  suspend(): void {
+    this.#suspended = true;
+  }
+
+  resume(): void {
+    this.#suspended = false;
+    while (this.#waiters.length > 0) {
+      const connection = this.#idle.pop();
+      if (!connection) break;
+      this.#serve(connection);
+    }
+    this.#grow();
   }
 
   /** Takes a lease back. `retire` closes the connection whatever its state. */
@@ -247,7 +285,7 @@ export class PoolEngine<C extends PooledClient> {
   }
 
   #serve(connection: Idle<C>): void {
-    const waiter = this.#waiters.shift();
+    const waiter = this.#suspended ? undefined : this.#waiters.shift();
     if (waiter) {
       waiter.resolve(this.#lend(connection, undefined));
       return;
@@ -258,6 +296,9 @@ export class PoolEngine<C extends PooledClient> {
 
   #unfit(connection: PooledConnection<C>): RetireCause | undefined {
     if (connection.client.isClosed) return 'lost';
+    if (connection.condemned !== undefined) return connection.condemned;
+    // It is counted in no set while this is asked.
+    if (this.total >= this.#limits.max) return 'resized';
     if (this.#limits.maxUses > 0 && connection.uses >= this.#limits.maxUses) return 'uses';
     if (this.#clock.now() >= connection.expiresAt) return 'lifetime';
     return undefined;
@@ -311,20 +352,21 @@ export class PoolEngine<C extends PooledClient> {
   #grow(): void {
     if (this.#draining) return;
     const { max } = this.#limits;
-    this.#dialler.pulse({ waiting: this.#waiters.length, established: this.#established, floor: this.#floor, max });
+    const waiting = this.#suspended ? 0 : this.#waiters.length;
+    this.#dialler.pulse({ waiting, established: this.#established, floor: this.#floor, max });
   }
 
   #onOpened(client: C): number {
     const now = this.#clock.now();
-    const { maxLifetimeSeconds } = this.#limits;
-    // Up to a tenth earlier, so that connections opened together do not retire together.
-    const lifetime = maxLifetimeSeconds * 1000 * (1 - this.#clock.random() / 10);
+    const { maxLifetimeSeconds, lifetimeJitter } = this.#limits;
+    const lifetime = maxLifetimeSeconds * 1000 * (1 - this.#clock.random() * lifetimeJitter);
     const connection = PooledConnection.opened(client, maxLifetimeSeconds > 0 ? now + lifetime : Infinity, now);
     client.on('error', (error) => this.#onLost(connection, error));
     client.once('end', () => this.#onLost(connection, undefined));
     this.#events.opened(client);
-    if (this.#draining) this.#close(connection, 'drain');
-    else this.#serve(connection);
+    const cause = this.#draining ? 'drain' : this.#unfit(connection);
+    if (cause === undefined) this.#serve(connection);
+    else this.#close(connection, cause);
     this.#settleOpening();
     return this.#waiters.length;
   }
@@ -339,7 +381,7 @@ export class PoolEngine<C extends PooledClient> {
       // Those who wait can still be served by what is open; with nothing open, waiting is of no use.
       if (this.#established === 0) this.#waiters.rejectAll(error);
     }
-    if (this.#waiters.length > 0 || this.#opening) return 'borrowers';
+    if ((this.#waiters.length > 0 && !this.#suspended) || this.#opening) return 'borrowers';
     return this.#established < this.#floor ? 'floor' : undefined;
   }
 

@@ -34,6 +34,11 @@ export class IdleStack<C extends PooledClient> {
     return this.#connections.pop();
   }
 
+  /** The one that has rested longest. */
+  shift(): Idle<C> | undefined {
+    return this.#connections.shift();
+  }
+
   /** It must be here. */
   remove(connection: Idle<C>): void {
     this.#connections.splice(this.#connections.indexOf(connection), 1);

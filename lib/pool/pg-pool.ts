@@ -1,11 +1,13 @@
 import pg from 'pg';
 import type { PgClient } from '../client/pg-client.js';
+import { PgModuleError } from '../errors/pg-module.error.js';
 import { CallSiteBudget } from '../util/call-site.js';
 import type { Clock } from '../util/clock.js';
 import type { DialFailure } from './dialler.js';
-import { PoolEngine, type DrainReport, type EngineEvents, type Leased, type RetireCause } from './engine.js';
+import { PoolEngine, type DrainReport, type EngineEvents, type Leased } from './engine.js';
 import { PgLease } from './lease.js';
-import type { ResolvedPoolOptions } from './pool-options.js';
+import { resolveBounds, type ResolvedPoolOptions } from './pool-options.js';
+import { cancelPolitely } from './recycle.js';
 
 /** The pool's events and what their listeners get: pg.Pool's, and two more. */
 export interface PgPoolEvents {
@@ -32,6 +34,11 @@ export interface PgPoolSettings {
 }
 
 type QueryCallback = (error: Error | undefined, result?: unknown) => void;
+export interface BorrowOptions {
+  /** Ends the waiting for a connection; rejects with `PG_ABORTED`. */
+  signal?: AbortSignal;
+}
+
 type ConnectCallback = (
   error: Error | undefined,
   client: PgLease | undefined,
@@ -57,8 +64,9 @@ export class PgPool extends pg.Pool {
   /** Always 0: what has expired is closed at once. */
   declare readonly expiredCount: number;
   readonly #engine: PoolEngine<PgClient>;
-  readonly #limits: ResolvedPoolOptions;
+  #limits: ResolvedPoolOptions;
   readonly #callSites: CallSiteBudget;
+  readonly #clock: Clock;
 
   static {
     // pg's types call these properties; they are accessors, there and here.
@@ -80,6 +88,7 @@ export class PgPool extends pg.Pool {
     this.name = name;
     this.#limits = limits;
     this.#callSites = new CallSiteBudget(clock);
+    this.#clock = clock;
     this.#engine = new PoolEngine({
       name,
       limits,
@@ -121,11 +130,13 @@ export class PgPool extends pg.Pool {
    *
    * @throws PgModuleError `PG_ACQUIRE_TIMEOUT`, `PG_QUEUE_FULL`, `PG_POOL_CLOSED`; PgConnectError
    */
-  override connect(): Promise<PgLease>;
+  override connect(options?: BorrowOptions): Promise<PgLease>;
   override connect(callback: ConnectCallback): void;
-  override connect(callback?: ConnectCallback): Promise<PgLease> | undefined {
+  override connect(argument?: BorrowOptions | ConnectCallback): Promise<PgLease> | undefined {
+    const callback = typeof argument === 'function' ? argument : undefined;
+    const signal = typeof argument === 'function' ? undefined : argument?.signal;
     const callSite = this.#callSites.take();
-    const lease = this.#engine.acquire(callSite).then((leased) => {
+    const lease = this.#engine.acquire(callSite, signal).then((leased) => {
       const giveBack = (retire: boolean, error: Error | undefined): void => this.#giveBack(leased, retire, error);
       return new PgLease(leased.client, giveBack, callSite);
     });
@@ -138,8 +149,8 @@ export class PgPool extends pg.Pool {
   }
 
   /** Lends a connection to `work` for as long as that takes. */
-  async withConnection<T>(work: (client: PgLease) => Promise<T>): Promise<T> {
-    const client = await this.connect();
+  async withConnection<T>(work: (client: PgLease) => Promise<T>, options?: BorrowOptions): Promise<T> {
+    const client = await this.connect(options);
     try {
       return await work(client);
     } finally {
@@ -150,15 +161,19 @@ export class PgPool extends pg.Pool {
   /**
    * Runs one statement on any connection. Errors of the server reject as pg's `DatabaseError` and cost no connection.
    *
-   * @throws PgModuleError `PG_ACQUIRE_TIMEOUT`, `PG_QUEUE_FULL`, `PG_POOL_CLOSED`; PgConnectError; pg.DatabaseError
+   * A config may carry a `signal`: when it fires, the statement is cancelled on the server and the query rejects with
+   * `PG_ABORTED` at once. The connection serves others only after the server has said that it is done.
+   *
+   * @throws PgModuleError `PG_ACQUIRE_TIMEOUT`, `PG_QUEUE_FULL`, `PG_POOL_CLOSED`, `PG_ABORTED`; PgConnectError;
+   *   pg.DatabaseError
    */
   override query<T extends pg.Submittable>(queryStream: T): T;
   override query<R extends unknown[] = unknown[], I = unknown[]>(
-    queryConfig: pg.QueryArrayConfig<I>,
+    queryConfig: pg.QueryArrayConfig<I> & BorrowOptions,
     values?: pg.QueryConfigValues<I>,
   ): Promise<pg.QueryArrayResult<R>>;
   override query<R extends pg.QueryResultRow = pg.QueryResultRow, I = unknown[]>(
-    queryConfig: pg.QueryConfig<I>,
+    queryConfig: pg.QueryConfig<I> & BorrowOptions,
   ): Promise<pg.QueryResult<R>>;
   override query<R extends pg.QueryResultRow = pg.QueryResultRow, I = unknown[]>(
     queryTextOrConfig: string | pg.QueryConfig<I>,
@@ -198,6 +213,36 @@ export class PgPool extends pg.Pool {
       if (error instanceof Error) Error.captureStackTrace(error);
       throw error;
     });
+  }
+
+  /**
+   * Changes the bounds while the pool works; what is not given stays. Connections above a smaller `max` are closed when
+   * they rest.
+   *
+   * @throws PgModuleError `PG_CONFIG_INVALID`
+   */
+  resize(bounds: { min?: number; max?: number }): void {
+    const { min, max } = resolveBounds(bounds, this.#limits);
+    this.#limits = { ...this.#limits, min, max };
+    Object.assign(this.options, { min, max });
+    this.#engine.resize(min, max);
+  }
+
+  /**
+   * Replaces every connection: those that rest at once, those that are lent when they come back. For the time after a
+   * failover, or after a password or certificate has been changed.
+   */
+  evict(): void {
+    this.#engine.evict();
+  }
+
+  /** Lends nothing until {@link PgPool.resume}: borrowers wait, under their usual deadline. */
+  suspend(): void {
+    this.#engine.suspend();
+  }
+
+  resume(): void {
+    this.#engine.resume();
   }
 
   /** Ends the pool: {@link PgPool.drain} within `drainTimeoutMillis`. Further calls wait for the same end. */
@@ -241,26 +286,53 @@ export class PgPool extends pg.Pool {
   }
 
   #run(config: object | string, values: unknown, tell: QueryCallback): void {
-    const leased = this.#engine.tryAcquire(undefined);
-    if (leased) this.#runOn(leased, config, values, tell);
+    const signal = (config as BorrowOptions).signal;
+    const leased = signal?.aborted ? undefined : this.#engine.tryAcquire(undefined);
+    if (leased) this.#runOn(leased, config, values, tell, signal);
     else {
-      this.#engine.acquire(undefined).then(
-        (later) => this.#runOn(later, config, values, tell),
+      this.#engine.acquire(undefined, signal).then(
+        (later) => this.#runOn(later, config, values, tell, signal),
         (error: unknown) => tell(error as Error),
       );
     }
   }
 
-  #runOn(leased: Leased<PgClient>, config: object | string, values: unknown, tell: QueryCallback): void {
-    const done: QueryCallback = (error, result) => {
+  #runOn(
+    leased: Leased<PgClient>,
+    config: object | string,
+    values: unknown,
+    tell: QueryCallback,
+    signal: AbortSignal | undefined,
+  ): void {
+    let done: QueryCallback = (error, result) => {
       this.#giveBack(leased, false, undefined);
       tell(error, result);
     };
+    if (signal) done = this.#cancellable(leased, signal, done, tell);
     try {
       (leased.client.query as Method).call(leased.client, config, values, done);
     } catch (error) {
       done(error as Error);
     }
+  }
+
+  /** What a statement calls when it is done, if a signal may end it before. */
+  #cancellable(leased: Leased<PgClient>, signal: AbortSignal, done: QueryCallback, tell: QueryCallback): QueryCallback {
+    const abort = (): void => {
+      tell(
+        new PgModuleError('PG_ABORTED', `Pool "${this.name}": the statement was cancelled, since its signal fired.`, {
+          cause: signal.reason,
+        }),
+      );
+      // Given back only when the request has arrived and been obeyed: it must not meet the next borrower's statement.
+      void cancelPolitely(leased.client, this.#clock).then(() => this.#giveBack(leased, false, undefined));
+    };
+    signal.addEventListener('abort', abort, { once: true });
+    return (error, result) => {
+      if (signal.aborted) return;
+      signal.removeEventListener('abort', abort);
+      done(error, result);
+    };
   }
 
   /** Cursors, streams, COPY: the connection is theirs until the server is ready for the next statement. */
@@ -290,7 +362,7 @@ export class PgPool extends pg.Pool {
       opened: (client) => this.#tell('connect', client),
       lent: (client) => this.#tell('acquire', client),
       released: (client, error) => this.#tell('release', error, client),
-      closed: (client: PgClient, _cause: RetireCause) => this.#tell('remove', client),
+      closed: (client) => this.#tell('remove', client),
       lost: (client, error) => this.#tell('error', error, client),
       dialFailed: (failure) => this.#tell('dialFailed', failure),
       warning: (message) => this.#warn(message),

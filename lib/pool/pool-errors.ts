@@ -26,6 +26,12 @@ export function poolClosed(name: string): PgModuleError {
   return new PgModuleError('PG_POOL_CLOSED', `Pool "${name}" is closed: no connection can be taken from it any more.`);
 }
 
+export function acquireAborted(name: string, signal: AbortSignal | undefined): PgModuleError {
+  return new PgModuleError('PG_ABORTED', `Pool "${name}": the signal fired before there was a connection.`, {
+    cause: signal?.reason,
+  });
+}
+
 export function queueFull(state: PoolState, maxWaiting: number): PgModuleError {
   return new PgModuleError(
     'PG_QUEUE_FULL',

@@ -18,8 +18,10 @@ export interface PoolOptions {
   maxWaiting?: number;
   /** A connection that nobody has used for so long is closed, down to `min`; 0 = never. Default 300 000. */
   idleTimeoutMillis?: number;
-  /** A connection is retired at this age, less up to 10 % so that not all go at once; 0 = never. Default 3 600. */
+  /** A connection is retired at this age; 0 = never. Default 3 600. */
   maxLifetimeSeconds?: number;
+  /** By what part a lifetime may be shorter, by chance, so that not all end at once; 0 to 1. Default 0.1. */
+  lifetimeJitter?: number;
   /** A connection is retired after so many leases; 0 = no limit. Default 0. */
   maxUses?: number;
   /** How long shutdown waits for leases to come back, in milliseconds. Default 10 000. */
@@ -37,11 +39,14 @@ export interface ResolvedPoolOptions {
   readonly maxWaiting: number;
   readonly idleTimeoutMillis: number;
   readonly maxLifetimeSeconds: number;
+  readonly lifetimeJitter: number;
   readonly maxUses: number;
   readonly drainTimeoutMillis: number;
 }
 
 interface Range {
+  /** Not only whole numbers. */
+  readonly fraction?: true;
   readonly byDefault: number;
   readonly min: number;
   readonly max: number;
@@ -58,6 +63,7 @@ const RANGES: { readonly [K in keyof ResolvedPoolOptions]: Range } = {
   maxWaiting: { byDefault: Infinity, min: 0, max: Infinity },
   idleTimeoutMillis: { byDefault: 300_000, min: 0, max: MAX_MILLIS },
   maxLifetimeSeconds: { byDefault: 3_600, min: 0, max: Math.floor(MAX_MILLIS / 1000) },
+  lifetimeJitter: { byDefault: 0.1, min: 0, max: 1, fraction: true },
   maxUses: { byDefault: 0, min: 0, max: Infinity },
   drainTimeoutMillis: { byDefault: 10_000, min: 0, max: MAX_MILLIS },
 };
@@ -91,14 +97,9 @@ export function resolvePoolOptions(
 ): ResolvedPoolOptions {
   assertKnownKeys(options, POOL_OPTION_NAMES, where, FOREIGN_NAMES);
   const value = (name: keyof ResolvedPoolOptions): number => {
-    const { byDefault, min, max } = RANGES[name];
+    const { byDefault } = RANGES[name];
     const given: unknown = options[name] ?? undefined;
-    if (given === undefined) return byDefault;
-    if (typeof given !== 'number' || !(Number.isInteger(given) || given === max) || given < min || given > max) {
-      const range = max === Infinity ? `at least ${min}` : `from ${min} to ${max}`;
-      throw invalid(`${where}.${name} must be a whole number ${range}; it is ${shown(given)}.`);
-    }
-    return given;
+    return given === undefined ? byDefault : checkRange(name, given, where);
   };
   if (options.onConnect !== undefined && typeof options.onConnect !== 'function') {
     throw invalid(`${where}.onConnect must be a function; it is ${shown(options.onConnect)}.`);
@@ -114,13 +115,40 @@ export function resolvePoolOptions(
     maxWaiting: value('maxWaiting'),
     idleTimeoutMillis: value('idleTimeoutMillis'),
     maxLifetimeSeconds: value('maxLifetimeSeconds'),
+    lifetimeJitter: value('lifetimeJitter'),
     maxUses: value('maxUses'),
     drainTimeoutMillis: value('drainTimeoutMillis'),
   };
-  if (resolved.min > resolved.max) {
-    throw invalid(`${where}.min (${resolved.min}) is greater than ${where}.max (${resolved.max}).`);
-  }
+  checkBounds(resolved.min, resolved.max, where);
   return Object.freeze(resolved);
+}
+
+/**
+ * The value of an option, if it is one.
+ *
+ * @throws PgModuleError `PG_CONFIG_INVALID` naming option, value and range
+ */
+function checkRange(name: keyof ResolvedPoolOptions, given: unknown, where: string): number {
+  const { min, max, fraction } = RANGES[name];
+  const isWhole = Number.isInteger(given) || given === max || fraction;
+  if (typeof given === 'number' && isWhole && given >= min && given <= max) return given;
+  const range = max === Infinity ? `at least ${min}` : `from ${min} to ${max}`;
+  throw invalid(`${where}.${name} must be a ${fraction ? 'number' : 'whole number'} ${range}; it is ${shown(given)}.`);
+}
+
+/** Checks new bounds for a pool; what is not given stays as it is. */
+export function resolveBounds(
+  given: { min?: number; max?: number },
+  present: { readonly min: number; readonly max: number },
+): { min: number; max: number } {
+  const min = given.min === undefined ? present.min : checkRange('min', given.min, 'resize');
+  const max = given.max === undefined ? present.max : checkRange('max', given.max, 'resize');
+  checkBounds(min, max, 'resize');
+  return { min, max };
+}
+
+function checkBounds(min: number, max: number, where: string): void {
+  if (min > max) throw invalid(`${where}.min (${min}) is greater than ${where}.max (${max}).`);
 }
 
 function shown(value: unknown): string {

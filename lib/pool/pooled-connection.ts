@@ -1,6 +1,19 @@
 import type { CallSite } from '../util/call-site.js';
 import type { PooledClient } from './pooled-client.js';
 
+/** Why a connection is closed. */
+export type RetireCause =
+  | 'idle' // idleTimeoutMillis
+  | 'lifetime' // maxLifetimeSeconds
+  | 'uses' // maxUses
+  | 'evicted' // evict()
+  | 'resized' // resize() to a smaller pool
+  | 'lost' // the session ended by itself
+  | 'busy' // released while a statement was running
+  | 'reset' // could not be brought back to a clean state
+  | 'asked' // release(true), release(error)
+  | 'drain'; // the pool closes
+
 export type ConnectionState = 'idle' | 'leased' | 'resetting' | 'closed';
 
 /**
@@ -20,6 +33,8 @@ export class PooledConnection<C extends PooledClient, S extends ConnectionState 
   readonly state: S;
   /** Since when it is in this state, on the engine's clock. */
   since: number;
+  /** Why it is to be closed as soon as nobody uses it. */
+  condemned: RetireCause | undefined;
   /** How often it has been lent. */
   uses = 0;
   /** Where the present or last borrower took it; pool.query() leaves none. */

@@ -1,4 +1,4 @@
-import { Fifo } from '../util/fifo.js';
+import { Fifo, type Place } from '../util/fifo.js';
 import type { Clock, Timer } from '../util/clock.js';
 
 /** A borrower in the queue. */
@@ -30,9 +30,16 @@ export class WaitQueue<T> {
     return this.#waiters.length;
   }
 
-  push(resolve: (value: T) => void, reject: (error: Error) => void): void {
-    this.#waiters.push({ resolve, reject, since: this.#clock.now() });
+  push(resolve: (value: T) => void, reject: (error: Error) => void): Place<Waiter<T>> {
+    const place = this.#waiters.push({ resolve, reject, since: this.#clock.now() });
     this.#arm();
+    return place;
+  }
+
+  /** A waiter gives up. It must still be here. */
+  remove(place: Place<Waiter<T>>): void {
+    this.#waiters.remove(place);
+    if (this.#waiters.length === 0) this.#disarm();
   }
 
   /** The head, who must be served or refused now. */

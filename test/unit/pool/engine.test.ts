@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { PgModuleError } from '../../../lib/errors/pg-module.error.js';
 import { CallSite } from '../../../lib/util/call-site.js';
-import { PoolEngine, type Leased, type RetireCause } from '../../../lib/pool/engine.js';
+import { PoolEngine, type Leased } from '../../../lib/pool/engine.js';
+import type { RetireCause } from '../../../lib/pool/pooled-connection.js';
 import { resolvePoolOptions, type PoolOptions } from '../../../lib/pool/pool-options.js';
 import { FakeClient } from '../../support/fake-client.js';
 import { ManualClock, settle } from '../../support/manual-clock.js';
@@ -349,6 +350,7 @@ describe('sizing', () => {
 
   it('retires at maxLifetimeSeconds, up to a tenth earlier, also when it is borrowed', async () => {
     const { clock, acquire, release, clients, closed } = setUp({ maxLifetimeSeconds: 100, idleTimeoutMillis: 0 });
+    // Half of the default jitter of a tenth.
     clock.chance = 0.5;
     const lease = await acquire();
     release(lease);
@@ -383,6 +385,141 @@ describe('sizing', () => {
     await Promise.all(work);
     expect(clients.length).toBeLessThanOrEqual(7);
     expect(Math.max(...waits)).toBeLessThanOrEqual(20);
+  });
+});
+
+describe('an AbortSignal', () => {
+  it('ends the waiting, and the next in the queue moves up', async () => {
+    const { engine, acquire, release } = setUp({ max: 1 });
+    const lease = await acquire();
+    const abort = new AbortController();
+    const gaveUp = engine.acquire(undefined, abort.signal);
+    const next = acquire();
+    const told = expect(gaveUp).rejects.toMatchObject({ code: 'PG_ABORTED', cause: 'enough' });
+    abort.abort('enough');
+    await told;
+    expect(engine.waiting).toBe(1);
+    release(lease);
+    expect((await next).client).toBe(lease.client);
+  });
+
+  it('that has fired refuses at once; one that fires later than the lease changes nothing', async () => {
+    const { engine } = setUp();
+    await expect(engine.acquire(undefined, AbortSignal.abort())).rejects.toMatchObject({ code: 'PG_ABORTED' });
+    expect(engine.total).toBe(0);
+    const abort = new AbortController();
+    const lease = await engine.acquire(undefined, abort.signal);
+    abort.abort();
+    await settle();
+    expect(lease.state).toBe('leased');
+  });
+
+  it('leaves no timer of a queue that it emptied', async () => {
+    const { engine, clock, acquire } = setUp({ max: 1 });
+    await acquire();
+    const abort = new AbortController();
+    const gaveUp = outcome(engine.acquire(undefined, abort.signal));
+    abort.abort();
+    expect(await gaveUp).toBe('PG_ABORTED');
+    expect(clock.timers).toBe(0);
+  });
+});
+
+describe('resize', () => {
+  it('closes what is above the new max: what rests at once, what is lent when it comes back', async () => {
+    const { engine, acquire, release, closed } = setUp({ max: 4 });
+    const leases = await Promise.all(Array.from({ length: 4 }, acquire));
+    leases.slice(0, 2).forEach((lease) => release(lease));
+    engine.resize(0, 1);
+    expect(engine).toMatchObject({ total: 2, idle: 0 });
+    leases.slice(2).forEach((lease) => release(lease));
+    await settle();
+    expect(engine).toMatchObject({ total: 1, idle: 1 });
+    expect(closed).toEqual(['resized', 'resized', 'resized']);
+  });
+
+  it('gives a larger pool to those who wait, and opens a larger min', async () => {
+    const { engine, acquire } = setUp({ max: 1 });
+    await acquire();
+    const waiting = acquire();
+    engine.resize(0, 2);
+    expect((await waiting).client.id).toBe(2);
+    engine.resize(4, 5);
+    await settle();
+    expect(engine.idle).toBe(0);
+    const opened = setUp({ min: 1 });
+    await opened.engine.open();
+    opened.engine.resize(3, 5);
+    await settle();
+    expect(opened.engine.idle).toBe(3);
+  });
+
+  it('lets a connection that comes up too late for the new max go', async () => {
+    let finish!: (client: FakeClient) => void;
+    const { engine, acquire, closed } = setUp({ max: 2, acquireTimeoutMillis: 0 }, () => {
+      return new Promise((resolve) => (finish = resolve));
+    });
+    void acquire();
+    await settle();
+    const first = finish;
+    void acquire();
+    await settle();
+    const second = finish;
+    engine.resize(0, 1);
+    first(new FakeClient());
+    await settle();
+    second(new FakeClient());
+    await settle();
+    expect(engine.total).toBe(1);
+    expect(closed).toEqual(['resized']);
+  });
+});
+
+describe('evict', () => {
+  it('replaces every connection: idle ones at once, lent ones when they come back', async () => {
+    const { engine, clients, acquire, release, closed } = setUp({ min: 2, max: 3 });
+    await engine.open();
+    const lease = await acquire();
+    engine.evict();
+    await settle();
+    expect(closed).toEqual(['evicted']);
+    release(lease);
+    await settle();
+    expect(closed).toEqual(['evicted', 'evicted']);
+    expect(engine.idle).toBe(2);
+    expect(clients).toHaveLength(4);
+    expect((await acquire()).client.id).toBeGreaterThan(2);
+  });
+});
+
+describe('suspend and resume', () => {
+  it('hold borrowers, and serve them afterwards in their order', async () => {
+    const { engine, acquire, release, clients } = setUp({ max: 2 });
+    const lent = await acquire();
+    engine.suspend();
+    const order: number[] = [];
+    const waiting = [1, 2, 3].map(async (turn) => {
+      const lease = await acquire();
+      order.push(turn);
+      release(lease);
+    });
+    release(lent);
+    await settle();
+    expect(order).toEqual([]);
+    expect(engine).toMatchObject({ waiting: 3, idle: 1 });
+    expect(clients).toHaveLength(1);
+    engine.resume();
+    await Promise.all(waiting);
+    expect(order).toEqual([1, 2, 3]);
+  });
+
+  it('leave the deadline of borrowers as it is', async () => {
+    const { engine, clock, acquire } = setUp({ acquireTimeoutMillis: 1_000 });
+    engine.suspend();
+    const waiting = acquire();
+    const told = expect(waiting).rejects.toMatchObject({ code: 'PG_ACQUIRE_TIMEOUT' });
+    await clock.advance(1_000);
+    await told;
   });
 });
 

@@ -12,6 +12,7 @@ describe('resolvePoolOptions', () => {
       maxWaiting: Infinity,
       idleTimeoutMillis: 300_000,
       maxLifetimeSeconds: 3_600,
+      lifetimeJitter: 0.1,
       maxUses: 0,
       drainTimeoutMillis: 10_000,
     });
@@ -32,6 +33,7 @@ describe('resolvePoolOptions', () => {
     [{ min: -1 }, /pool\.min .* from 0/],
     [{ min: 11 }, /pool\.min \(11\) is greater than pool\.max \(10\)/],
     [{ idleTimeoutMillis: 2 ** 31 }, /pool\.idleTimeoutMillis .* to 2147483647/],
+    [{ lifetimeJitter: 1.1 }, /pool\.lifetimeJitter must be a number from 0 to 1; it is 1\.1/],
     [{ maxUses: -1 }, /pool\.maxUses must be a whole number at least 0/],
     [{ onConnect: 'SET x' }, /pool\.onConnect must be a function; it is "SET x"/],
     [{ maxx: 3 }, /"maxx" .*did you mean "max"/],
