@@ -1,6 +1,6 @@
 import { PgModuleError } from '../errors/pg-module.error.js';
 import type { CallSite } from '../util/call-site.js';
-import type { Clock } from '../util/clock.js';
+import type { Clock, Timer } from '../util/clock.js';
 import { deferred, type Deferred } from '../util/deferred.js';
 import { Dialler, type DialFailure, type Need } from './dialler.js';
 import { IdleStack } from './idle-stack.js';
@@ -8,12 +8,13 @@ import { acquireAborted, acquireTimeout, poolClosed, queueFull, type Holder, typ
 import type { ResolvedPoolOptions } from './pool-options.js';
 import type { PooledClient } from './pooled-client.js';
 import { PooledConnection, type RetireCause } from './pooled-connection.js';
-import { cancelPolitely, cutOff, isClean, recycle } from './recycle.js';
+import { cancelPolitely, cutOff, isAlive, isClean, recycle } from './recycle.js';
 import { WaitQueue } from './wait-queue.js';
 
 type Idle<C extends PooledClient> = PooledConnection<C, 'idle'>;
 export type Leased<C extends PooledClient> = PooledConnection<C, 'leased'>;
 type Resetting<C extends PooledClient> = PooledConnection<C, 'resetting'>;
+type Validating<C extends PooledClient> = PooledConnection<C, 'validating'>;
 
 /** What the engine tells, as it happens. A handler must not throw. */
 export interface EngineEvents<C extends PooledClient> {
@@ -43,11 +44,14 @@ export interface EngineOptions<C extends PooledClient> {
   readonly clock: Clock;
 }
 
+/** Causes for which no polite goodbye can be expected to be heard. */
+const NEEDS_CUT: ReadonlySet<RetireCause> = new Set(['busy', 'reset', 'invalid']);
+
 /**
  * The pool's rules, on any {@link PooledClient}.
  *
- * Invariants: established + dialling <= max. A connection stands in exactly one of #idle, #leased and #resetting until
- * it is closed. While somebody waits, no connection rests. Borrowers are served in the order in which they came, by
+ * Invariants: established + dialling <= max. A connection stands in exactly one of #idle, #leased, #resetting and
+ * #validating until it is closed. While somebody waits, no connection rests. Borrowers are served in the order in which they came, by
  * whichever connection is free first.
  */
 export class PoolEngine<C extends PooledClient> {
@@ -59,6 +63,7 @@ export class PoolEngine<C extends PooledClient> {
   readonly #idle: IdleStack<C>;
   readonly #leased = new Set<Leased<C>>();
   readonly #resetting = new Set<Resetting<C>>();
+  readonly #validating = new Set<Validating<C>>();
   readonly #waiters: WaitQueue<Leased<C>>;
   readonly #dialler: Dialler<C>;
   /** Connections that are being closed. */
@@ -67,6 +72,7 @@ export class PoolEngine<C extends PooledClient> {
   /** Connections to keep: 0 until the pool is first used or opened. */
   #floor = 0;
   #suspended = false;
+  #keepaliveTimer: Timer | undefined;
   #opening: Deferred<void> | undefined;
   #draining: Promise<DrainReport> | undefined;
   #emptied: Deferred<void> | undefined;
@@ -107,7 +113,7 @@ export class PoolEngine<C extends PooledClient> {
   }
 
   get #established(): number {
-    return this.#idle.length + this.#leased.size + this.#resetting.size;
+    return this.#idle.length + this.#leased.size + this.#resetting.size + this.#validating.size;
   }
 
   /**
@@ -142,8 +148,14 @@ export class PoolEngine<C extends PooledClient> {
     if (this.#suspended) return undefined;
     for (let connection = this.#idle.pop(); connection; connection = this.#idle.pop()) {
       const cause = this.#unfit(connection);
-      if (cause === undefined) return this.#lend(connection, callSite);
-      this.#close(connection, cause);
+      if (cause !== undefined) {
+        this.#close(connection, cause);
+        continue;
+      }
+      if (!this.#isStale(connection)) return this.#lend(connection, callSite);
+      // Those below have rested longer still. The borrower waits, for this one or for any that is free before.
+      this.#idle.push(connection);
+      return undefined;
     }
     return undefined;
   }
@@ -177,6 +189,7 @@ export class PoolEngine<C extends PooledClient> {
         reject(acquireAborted(this.#name, signal));
       };
       signal?.addEventListener('abort', abort, { once: true });
+      this.#validateForWaiters();
       this.#grow();
     });
   }
@@ -195,7 +208,9 @@ export class PoolEngine<C extends PooledClient> {
 
   /** Closes every connection that there is now: what rests at once, what is lent when it comes back. */
   evict(): void {
-    for (const connection of [...this.#leased, ...this.#resetting]) connection.condemned = 'evicted';
+    for (const connection of [...this.#leased, ...this.#resetting, ...this.#validating]) {
+      connection.condemned = 'evicted';
+    }
     for (const connection of this.#idle.clear()) this.#close(connection, 'evicted');
   }
 
@@ -209,8 +224,13 @@ export class PoolEngine<C extends PooledClient> {
     while (this.#waiters.length > 0) {
       const connection = this.#idle.pop();
       if (!connection) break;
+      if (this.#isStale(connection)) {
+        this.#idle.push(connection);
+        break;
+      }
       this.#serve(connection);
     }
+    this.#validateForWaiters();
     this.#grow();
   }
 
@@ -242,6 +262,7 @@ export class PoolEngine<C extends PooledClient> {
     this.#opening = undefined;
     this.#waiters.rejectAll(closed);
     this.#dialler.stop(closed);
+    this.#clock.clearTimeout(this.#keepaliveTimer);
     for (const connection of this.#idle.clear()) this.#close(connection, 'drain');
     const holders = await this.#untilReturned(deadlineMillis);
     while (this.#goodbyes.size > 0) await Promise.all(this.#goodbyes);
@@ -257,7 +278,7 @@ export class PoolEngine<C extends PooledClient> {
     this.#emptied = undefined;
     const { holders } = this.#state();
     await Promise.all([...this.#leased].map((connection) => this.#takeAway(connection)));
-    for (const connection of [...this.#resetting]) this.#close(connection, 'drain');
+    for (const connection of [...this.#resetting, ...this.#validating]) this.#close(connection, 'drain');
     return holders;
   }
 
@@ -292,6 +313,50 @@ export class PoolEngine<C extends PooledClient> {
     }
     connection.client.unref();
     this.#idle.push(connection);
+    this.#armKeepalive();
+  }
+
+  #isStale(connection: Idle<C>): boolean {
+    const { validateAfterIdleMillis } = this.#limits;
+    return validateAfterIdleMillis > 0 && this.#clock.now() - connection.provenAt >= validateAfterIdleMillis;
+  }
+
+  /** As many stale connections as there are borrowers are asked whether they are alive; the others go on resting. */
+  #validateForWaiters(): void {
+    if (this.#suspended) return;
+    while (this.#validating.size < this.#waiters.length) {
+      const connection = this.#idle.pop();
+      if (!connection) return;
+      void this.#validate(connection);
+    }
+  }
+
+  async #validate(idle: Idle<C>): Promise<void> {
+    const connection = idle.validate();
+    connection.client.ref();
+    this.#validating.add(connection);
+    const alive = await isAlive(connection.client, this.#limits.validateTimeoutMillis, this.#clock);
+    // A drain may have closed it meanwhile.
+    if (!this.#validating.delete(connection)) return;
+    const cause = alive ? this.#unfit(connection) : 'invalid';
+    if (cause === undefined) this.#serve(connection.prove(this.#clock.now()));
+    else this.#close(connection, cause);
+  }
+
+  /** Validates what has rested, as often as `keepaliveMillis` says. */
+  #armKeepalive(): void {
+    const { keepaliveMillis } = this.#limits;
+    if (keepaliveMillis === 0 || this.#keepaliveTimer !== undefined || this.#draining) return;
+    const round = (): void => {
+      this.#keepaliveTimer = undefined;
+      for (const connection of this.#idle.unprovenSince(this.#clock.now() - keepaliveMillis)) {
+        this.#idle.remove(connection);
+        void this.#validate(connection);
+      }
+      if (this.#established > 0) this.#armKeepalive();
+    };
+    // Twice as often, so that none is late by a whole period.
+    this.#keepaliveTimer = this.#clock.setTimeout(round, Math.max(1, keepaliveMillis / 2), 'background');
   }
 
   #unfit(connection: PooledConnection<C>): RetireCause | undefined {
@@ -333,13 +398,14 @@ export class PoolEngine<C extends PooledClient> {
     this.#close(connection, outcome);
   }
 
-  #close(connection: Idle<C> | Leased<C> | Resetting<C>, cause: RetireCause): void {
+  #close(connection: Idle<C> | Leased<C> | Resetting<C> | Validating<C>, cause: RetireCause): void {
     if (connection.is('leased')) this.#leased.delete(connection);
     if (connection.is('resetting')) this.#resetting.delete(connection);
+    if (connection.is('validating')) this.#validating.delete(connection);
     const { client } = connection;
     connection.close(this.#clock.now());
     client.ref();
-    const closed = cause === 'busy' || cause === 'reset' ? cutOff(client, this.#clock) : client.close();
+    const closed = NEEDS_CUT.has(cause) ? cutOff(client, this.#clock) : client.close();
     const goodbye = closed.then(() => {
       this.#goodbyes.delete(goodbye);
       this.#events.closed(client, cause);
@@ -352,7 +418,8 @@ export class PoolEngine<C extends PooledClient> {
   #grow(): void {
     if (this.#draining) return;
     const { max } = this.#limits;
-    const waiting = this.#suspended ? 0 : this.#waiters.length;
+    // Those for whom a connection is being validated are as good as served.
+    const waiting = this.#suspended ? 0 : this.#waiters.length - this.#validating.size;
     this.#dialler.pulse({ waiting, established: this.#established, floor: this.#floor, max });
   }
 
@@ -385,7 +452,7 @@ export class PoolEngine<C extends PooledClient> {
     return this.#established < this.#floor ? 'floor' : undefined;
   }
 
-  /** A socket's end, seen from the socket. What is lent is seen to when it comes back. */
+  /** A socket's end, seen from the socket. What is in use is seen to afterwards. */
   #onLost(connection: PooledConnection<C>, error: Error | undefined): void {
     if (!connection.is('idle')) return;
     this.#idle.remove(connection);

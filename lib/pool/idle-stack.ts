@@ -25,9 +25,17 @@ export class IdleStack<C extends PooledClient> {
     return this.#connections.length;
   }
 
+  /** On top, unless it has rested longer than others: one that was only validated goes back to its place. */
   push(connection: Idle<C>): void {
-    this.#connections.push(connection);
+    let place = this.#connections.length;
+    while (place > 0 && (this.#connections[place - 1]?.since ?? 0) > connection.since) place--;
+    this.#connections.splice(place, 0, connection);
     this.#arm();
+  }
+
+  /** Those whose server has not answered since `before`. */
+  unprovenSince(before: number): Idle<C>[] {
+    return this.#connections.filter(({ provenAt }) => provenAt <= before);
   }
 
   pop(): Idle<C> | undefined {

@@ -24,6 +24,17 @@ export interface PoolOptions {
   lifetimeJitter?: number;
   /** A connection is retired after so many leases; 0 = no limit. Default 0. */
   maxUses?: number;
+  /**
+   * A connection that has rested so long is validated before it is lent, in milliseconds; 0 = never. Default 30 000.
+   */
+  validateAfterIdleMillis?: number;
+  /** How long a validation may take before the connection is replaced, in milliseconds. Default 2 000. */
+  validateTimeoutMillis?: number;
+  /**
+   * Connections that rest are validated this often, in milliseconds, so that firewalls do not forget them and dead ones
+   * are found; 0 = never. Default 0.
+   */
+  keepaliveMillis?: number;
   /** How long shutdown waits for leases to come back, in milliseconds. Default 10 000. */
   drainTimeoutMillis?: number;
   /** Sets up every new connection; part of connecting, and under its deadline. */
@@ -41,6 +52,9 @@ export interface ResolvedPoolOptions {
   readonly maxLifetimeSeconds: number;
   readonly lifetimeJitter: number;
   readonly maxUses: number;
+  readonly validateAfterIdleMillis: number;
+  readonly validateTimeoutMillis: number;
+  readonly keepaliveMillis: number;
   readonly drainTimeoutMillis: number;
 }
 
@@ -65,6 +79,9 @@ const RANGES: { readonly [K in keyof ResolvedPoolOptions]: Range } = {
   maxLifetimeSeconds: { byDefault: 3_600, min: 0, max: Math.floor(MAX_MILLIS / 1000) },
   lifetimeJitter: { byDefault: 0.1, min: 0, max: 1, fraction: true },
   maxUses: { byDefault: 0, min: 0, max: Infinity },
+  validateAfterIdleMillis: { byDefault: 30_000, min: 0, max: MAX_MILLIS },
+  validateTimeoutMillis: { byDefault: 2_000, min: 1, max: MAX_MILLIS },
+  keepaliveMillis: { byDefault: 0, min: 0, max: MAX_MILLIS },
   drainTimeoutMillis: { byDefault: 10_000, min: 0, max: MAX_MILLIS },
 };
 
@@ -117,6 +134,9 @@ export function resolvePoolOptions(
     maxLifetimeSeconds: value('maxLifetimeSeconds'),
     lifetimeJitter: value('lifetimeJitter'),
     maxUses: value('maxUses'),
+    validateAfterIdleMillis: value('validateAfterIdleMillis'),
+    validateTimeoutMillis: value('validateTimeoutMillis'),
+    keepaliveMillis: value('keepaliveMillis'),
     drainTimeoutMillis: value('drainTimeoutMillis'),
   };
   checkBounds(resolved.min, resolved.max, where);

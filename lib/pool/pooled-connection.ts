@@ -9,18 +9,20 @@ export type RetireCause =
   | 'evicted' // evict()
   | 'resized' // resize() to a smaller pool
   | 'lost' // the session ended by itself
+  | 'invalid' // gave no answer when it was validated
   | 'busy' // released while a statement was running
   | 'reset' // could not be brought back to a clean state
   | 'asked' // release(true), release(error)
   | 'drain'; // the pool closes
 
-export type ConnectionState = 'idle' | 'leased' | 'resetting' | 'closed';
+export type ConnectionState = 'idle' | 'leased' | 'resetting' | 'validating' | 'closed';
 
 /**
  * A connection of the pool and the state it is in. (One that is still being opened is a promise of the dialler's.)
  *
  *     idle -> leased -> idle | resetting | closed
  *     resetting -> idle | closed
+ *     idle -> validating -> idle | closed
  *     idle -> closed
  *
  * The state is part of the type, so a transition that is not in this list does not compile. The object stays the same
@@ -33,6 +35,8 @@ export class PooledConnection<C extends PooledClient, S extends ConnectionState 
   readonly state: S;
   /** Since when it is in this state, on the engine's clock. */
   since: number;
+  /** When its server last answered, on the engine's clock. */
+  provenAt: number;
   /** Why it is to be closed as soon as nobody uses it. */
   condemned: RetireCause | undefined;
   /** How often it has been lent. */
@@ -44,6 +48,7 @@ export class PooledConnection<C extends PooledClient, S extends ConnectionState 
     this.client = client;
     this.expiresAt = expiresAt;
     this.since = now;
+    this.provenAt = now;
     this.state = state;
   }
 
@@ -61,11 +66,26 @@ export class PooledConnection<C extends PooledClient, S extends ConnectionState 
     return this.#become('resetting', now);
   }
 
+  /** Its idleness goes on: what is validated has not been used. */
+  validate(this: PooledConnection<C, 'idle'>): PooledConnection<C, 'validating'> {
+    return this.#become('validating', this.since);
+  }
+
   rest(this: PooledConnection<C, 'leased' | 'resetting'>, now: number): PooledConnection<C, 'idle'> {
+    this.provenAt = now;
     return this.#become('idle', now);
   }
 
-  close(this: PooledConnection<C, 'idle' | 'leased' | 'resetting'>, now: number): PooledConnection<C, 'closed'> {
+  /** It is alive. */
+  prove(this: PooledConnection<C, 'validating'>, now: number): PooledConnection<C, 'idle'> {
+    this.provenAt = now;
+    return this.#become('idle', this.since);
+  }
+
+  close(
+    this: PooledConnection<C, 'idle' | 'leased' | 'resetting' | 'validating'>,
+    now: number,
+  ): PooledConnection<C, 'closed'> {
     return this.#become('closed', now);
   }
 

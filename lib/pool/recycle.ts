@@ -34,6 +34,16 @@ export async function recycle(client: PooledClient, clock: Clock, rollingBack: (
   return client.isClosed ? 'lost' : 'reset';
 }
 
+/** Whether the server still answers on this connection. */
+export async function isAlive(client: PooledClient, timeoutMillis: number, clock: Clock): Promise<boolean> {
+  const deadline = new Deadline(timeoutMillis, () => new Error('no answer'), clock);
+  // An empty statement: the server answers it without doing anything.
+  client.query('').catch(() => undefined);
+  await untilReady(client, deadline.signal);
+  deadline.clear();
+  return isClean(client);
+}
+
 /** Has the server cancel what it does for this connection, and waits until its borrower has been told. */
 export async function cancelPolitely(client: PooledClient, clock: Clock): Promise<void> {
   const deadline = cancelDeadline(clock);

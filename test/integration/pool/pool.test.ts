@@ -302,6 +302,24 @@ describe('faults', () => {
     await waitFor(() => pool.idleCount >= 2, { message: 'min to be open again' });
   });
 
+  it('replaces a connection whose network has gone silent while it rested, and the borrower does not notice', async () => {
+    await using proxy = await startProxy({ host: server().host, port: server().port });
+    await using pool = openPool('silent', {
+      connectionString: undefined,
+      ...{ host: proxy.host, port: proxy.port, user: 'postgres', password: 'postgres', database: 'postgres' },
+      pool: { max: 1, validateAfterIdleMillis: 1, validateTimeoutMillis: 100, connectTimeoutMillis: 500 },
+    });
+    const pid = await pidOf(pool);
+    proxy.blackHole();
+    // What is held back now is the old connection's; a new one goes through.
+    const borrowed = pidOf(pool);
+    await waitFor(() => pool.totalCount === 0 || proxy.accepted > 1, {
+      message: 'the silent connection to be given up',
+    });
+    proxy.heal();
+    expect(await borrowed).not.toBe(pid);
+  });
+
   it('tells a borrower that the server is down, not that the pool is full', async () => {
     await using proxy = await startProxy({ host: server().host, port: server().port });
     await proxy.refuse();

@@ -425,6 +425,131 @@ describe('an AbortSignal', () => {
   });
 });
 
+describe('validation', () => {
+  const limits = { validateAfterIdleMillis: 1_000, idleTimeoutMillis: 0 };
+
+  it('is for connections that have rested long enough, and not for others', async () => {
+    const { clock, acquire, release, clients } = setUp(limits);
+    release(await acquire());
+    await clock.advance(999);
+    release(await acquire());
+    expect(clients[0]?.queries).toEqual([]);
+    await clock.advance(1_000);
+    const lease = await acquire();
+    expect(lease.client).toBe(clients[0]);
+    expect(lease.client.queries).toEqual(['']);
+    expect(clients).toHaveLength(1);
+    expect(lease.client.isRef).toBe(true);
+  });
+
+  it('replaces a connection that does not answer within its own deadline, and the borrower does not notice', async () => {
+    const { clock, acquire, release, clients, closed } = setUp({ ...limits, validateTimeoutMillis: 200 });
+    release(await acquire());
+    await clock.advance(1_000);
+    if (clients[0]) clients[0].answers = false;
+    const borrower = acquire();
+    await clock.advance(199);
+    expect(await outcome(borrower)).toBe('pending');
+    await clock.advance(1);
+    expect((await borrower).client).toBe(clients[1]);
+    expect(clients[0]?.destroyed).toBe(true);
+    expect(closed).toEqual(['invalid']);
+  });
+
+  it('replaces a connection that turns out to be dead', async () => {
+    const { clock, acquire, release, clients } = setUp(limits);
+    release(await acquire());
+    await clock.advance(1_000);
+    if (clients[0]) clients[0].answers = false;
+    const borrower = acquire();
+    await settle();
+    clients[0]?.die();
+    expect((await borrower).client).toBe(clients[1]);
+  });
+
+  it('asks as many as there are borrowers, and lets the others rest', async () => {
+    const { engine, clock, acquire, release, clients } = setUp(limits);
+    const leases = await Promise.all(Array.from({ length: 4 }, acquire));
+    leases.forEach((lease) => release(lease));
+    await clock.advance(1_000);
+    await Promise.all([acquire(), acquire()]);
+    expect(clients.map(({ queries }) => queries.length).sort()).toEqual([0, 0, 1, 1]);
+    expect(engine.idle).toBe(2);
+  });
+
+  it('serves a borrower from a connection that is free before', async () => {
+    const { clock, acquire, release, clients } = setUp(limits);
+    const [used, rested] = await Promise.all([acquire(), acquire()]);
+    if (!used || !rested) throw new Error('two leases');
+    release(rested);
+    rested.client.answers = false;
+    await clock.advance(1_000);
+    const borrower = acquire();
+    await settle();
+    release(used);
+    expect((await borrower).client).toBe(used.client);
+    rested.client.becomeReady();
+    await settle();
+    expect(clients).toHaveLength(2);
+  });
+
+  it('is put off while the pool is suspended', async () => {
+    const { engine, clock, acquire, release, clients } = setUp(limits);
+    release(await acquire());
+    engine.suspend();
+    await clock.advance(1_000);
+    const borrower = acquire();
+    await settle();
+    expect(clients[0]?.queries).toEqual([]);
+    engine.resume();
+    expect((await borrower).client.queries).toEqual(['']);
+  });
+
+  it('never happens at 0', async () => {
+    const { clock, acquire, release, clients } = setUp({ validateAfterIdleMillis: 0, idleTimeoutMillis: 0 });
+    release(await acquire());
+    await clock.advance(1e9);
+    await acquire();
+    expect(clients.flatMap(({ queries }) => queries)).toEqual([]);
+  });
+});
+
+describe('keepaliveMillis', () => {
+  it('validates what rests, again and again, without making it younger', async () => {
+    const { engine, clock, clients, closed } = setUp({
+      min: 1,
+      max: 2,
+      keepaliveMillis: 100,
+      idleTimeoutMillis: 1_000,
+    });
+    engine.resize(2, 2);
+    await engine.open();
+    engine.resize(1, 2);
+    await clock.advance(950);
+    for (const { queries } of clients) expect(queries.length).toBeGreaterThanOrEqual(6);
+    expect(closed).toEqual([]);
+    await clock.advance(50);
+    expect(closed).toEqual(['idle']);
+  });
+
+  it('finds a dead connection before a borrower does', async () => {
+    const { engine, clock, clients, closed } = setUp({ min: 1, keepaliveMillis: 100, validateTimeoutMillis: 50 });
+    await engine.open();
+    if (clients[0]) clients[0].answers = false;
+    await clock.advance(200);
+    expect(closed).toEqual(['invalid']);
+    expect(engine.idle).toBe(1);
+    expect(clients).toHaveLength(2);
+  });
+
+  it('ends with the pool', async () => {
+    const { engine, clock } = setUp({ min: 1, keepaliveMillis: 100 });
+    await engine.open();
+    await engine.drain(1_000);
+    expect(clock.timers).toBe(0);
+  });
+});
+
 describe('resize', () => {
   it('closes what is above the new max: what rests at once, what is lent when it comes back', async () => {
     const { engine, acquire, release, closed } = setUp({ max: 4 });
@@ -677,13 +802,14 @@ describe('drain', () => {
     expect(clock.timers).toBe(0);
   });
 
-  it('resolves when the last socket is closed, and leaves no timer', async () => {
+  it('resolves when the last socket is closed, which keeps the process alive till then, and leaves no timer', async () => {
     const { engine, acquire, release, clients, clock } = setUp();
     release(await acquire());
     let gone!: () => void;
     if (clients[0]) clients[0].goodbye = new Promise((resolve) => (gone = resolve));
     const end = engine.drain(1_000);
     expect(await outcome(end)).toBe('pending');
+    expect(clients[0]?.isRef).toBe(true);
     gone();
     await end;
     expect(clock.timers).toBe(0);

@@ -14,6 +14,9 @@ describe('resolvePoolOptions', () => {
       maxLifetimeSeconds: 3_600,
       lifetimeJitter: 0.1,
       maxUses: 0,
+      validateAfterIdleMillis: 30_000,
+      validateTimeoutMillis: 2_000,
+      keepaliveMillis: 0,
       drainTimeoutMillis: 10_000,
     });
     expect(Object.isFrozen(resolved)).toBe(true);

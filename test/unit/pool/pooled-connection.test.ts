@@ -13,7 +13,10 @@ describe('the states of a connection', () => {
     expect(resetting).toMatchObject({ state: 'resetting', since: 2 });
     const again = resetting.rest(3);
     expect(again.is('idle')).toBe(true);
-    expect(again.close(4).state).toBe('closed');
+    const validating = again.validate();
+    expect(validating).toMatchObject({ state: 'validating', since: 3, provenAt: 3 });
+    expect(validating.prove(5)).toMatchObject({ state: 'idle', since: 3, provenAt: 5 });
+    expect(again.close(6).state).toBe('closed');
   });
 
   it('do not compile in any other order', () => {
@@ -30,6 +33,8 @@ describe('the states of a connection', () => {
       leased.lend(undefined, 0);
       // @ts-expect-error -- what is being reset cannot be lent
       leased.reset(0).lend(undefined, 0);
+      // @ts-expect-error -- what is being validated cannot be lent
+      opened().validate().lend(undefined, 0);
       // @ts-expect-error -- closed is the end
       closed.lend(undefined, 0);
       // @ts-expect-error -- closed is the end
