@@ -1,4 +1,4 @@
-import { setImmediate as tick } from 'node:timers/promises';
+import { setImmediate as tick, setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import pg from 'pg';
 import { createPool, type PgOptions, type PgPool } from 'nestjs-pg';
@@ -311,6 +311,8 @@ describe('faults', () => {
     });
     const pid = await pidOf(pool);
     proxy.blackHole();
+    // Longer than validateAfterIdleMillis: nothing but time makes a connection stale.
+    await delay(5);
     // What is held back now is the old connection's; a new one goes through.
     const borrowed = pidOf(pool);
     await waitFor(() => pool.totalCount === 0 || proxy.accepted > 1, {
