@@ -28,7 +28,7 @@ export interface DiallerOptions<C> {
   readonly isPermanent: (error: Error) => boolean;
   readonly clock: Clock;
   /** @returns how many borrowers still wait */
-  readonly opened: (client: C) => number;
+  readonly opened: (client: C, millis: number) => number;
   /** @returns who still needs a connection after this */
   readonly failed: (error: Error, permanent: boolean) => Need;
   /** After `failed`. */
@@ -91,7 +91,9 @@ export class Dialler<C> {
   }
 
   async #dial(): Promise<void> {
-    const dial = new Deadline(0, () => new Error('unreachable'), this.#options.clock);
+    const { clock } = this.#options;
+    const began = clock.now();
+    const dial = new Deadline(0, () => new Error('unreachable'), clock);
     this.#dials.add(dial);
     let client: C;
     try {
@@ -104,7 +106,7 @@ export class Dialler<C> {
     this.#dials.delete(dial);
     this.#failures = 0;
     this.#lastFailure = undefined;
-    this.#burst = nextBurst(this.#burst, this.#options.opened(client));
+    this.#burst = nextBurst(this.#burst, this.#options.opened(client, clock.now() - began));
     this.#options.retry();
   }
 

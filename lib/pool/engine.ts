@@ -3,8 +3,10 @@ import type { CallSite } from '../util/call-site.js';
 import type { Clock, Timer } from '../util/clock.js';
 import { deferred, type Deferred } from '../util/deferred.js';
 import { Dialler, type DialFailure, type Need } from './dialler.js';
+import { LeakDetector } from './leak-detector.js';
 import { IdleStack } from './idle-stack.js';
 import { acquireAborted, acquireTimeout, poolClosed, queueFull, type Holder, type PoolState } from './pool-errors.js';
+import { newCounters, type PoolStats } from './pool-stats.js';
 import type { ResolvedPoolOptions } from './pool-options.js';
 import type { PooledClient } from './pooled-client.js';
 import { PooledConnection, type RetireCause } from './pooled-connection.js';
@@ -18,8 +20,8 @@ type Validating<C extends PooledClient> = PooledConnection<C, 'validating'>;
 
 /** What the engine tells, as it happens. A handler must not throw. */
 export interface EngineEvents<C extends PooledClient> {
-  opened(client: C): void;
-  lent(client: C): void;
+  opened(client: C, millis: number): void;
+  lent(client: C, waitedMillis: number): void;
   released(client: C, error: Error | undefined): void;
   closed(client: C, cause: RetireCause): void;
   /** A connection that nobody was using is gone. */
@@ -66,6 +68,8 @@ export class PoolEngine<C extends PooledClient> {
   readonly #validating = new Set<Validating<C>>();
   readonly #waiters: WaitQueue<Leased<C>>;
   readonly #dialler: Dialler<C>;
+  readonly #leaks: LeakDetector;
+  readonly #counters = newCounters();
   /** Connections that are being closed. */
   readonly #goodbyes = new Set<Promise<void>>();
 
@@ -85,17 +89,24 @@ export class PoolEngine<C extends PooledClient> {
     this.#idle = new IdleStack(limits.idleTimeoutMillis, (connection) => this.#retireIdle(connection), clock);
     this.#waiters = new WaitQueue(
       limits.acquireTimeoutMillis,
-      (waited) => acquireTimeout(this.#state(), waited),
+      (waited) => {
+        this.#counters.timeouts++;
+        return acquireTimeout(this.#state(), waited);
+      },
       clock,
     );
     this.#dialler = new Dialler({
       connect,
       isPermanent,
       clock,
-      opened: (client) => this.#onOpened(client),
+      opened: (client, millis) => this.#onOpened(client, millis),
       failed: (error, permanent) => this.#onDialFailed(error, permanent),
       told: (failure) => events.dialFailed(failure),
       retry: () => this.#grow(),
+    });
+    this.#leaks = new LeakDetector(limits.leakThresholdMillis, this.#leased, clock, (what, isNew) => {
+      if (isNew) this.#counters.leaks++;
+      events.warning(`Pool "${name}": ${what}`);
     });
   }
 
@@ -110,6 +121,26 @@ export class PoolEngine<C extends PooledClient> {
 
   get waiting(): number {
     return this.#waiters.length;
+  }
+
+  stats(): PoolStats {
+    const { min, max } = this.#limits;
+    return Object.freeze({
+      ...this.#counters,
+      retired: Object.freeze({ ...this.#counters.retired }),
+      name: this.#name,
+      min,
+      max,
+      idle: this.#idle.length,
+      leased: this.#leased.size,
+      resetting: this.#resetting.size,
+      validating: this.#validating.size,
+      dialling: this.#dialler.count,
+      total: this.total,
+      waiting: this.#waiters.length,
+      suspended: this.#suspended,
+      draining: this.#draining !== undefined,
+    });
   }
 
   get #established(): number {
@@ -166,11 +197,14 @@ export class PoolEngine<C extends PooledClient> {
    */
   acquire(callSite: CallSite | undefined, signal?: AbortSignal): Promise<Leased<C>> {
     if (this.#draining) return Promise.reject(poolClosed(this.#name));
-    if (signal?.aborted) return Promise.reject(acquireAborted(this.#name, signal));
+    if (signal?.aborted) return Promise.reject(this.#aborted(signal));
     const connection = this.tryAcquire(callSite);
     if (connection) return Promise.resolve(connection);
     const { maxWaiting, min } = this.#limits;
-    if (this.#waiters.length >= maxWaiting) return Promise.reject(queueFull(this.#state(), maxWaiting));
+    if (this.#waiters.length >= maxWaiting) {
+      this.#counters.queueFull++;
+      return Promise.reject(queueFull(this.#state(), maxWaiting));
+    }
     this.#floor = Math.max(this.#floor, min);
     if (this.#waiters.length === 0) this.#dialler.endBackoff();
     return new Promise((resolve, reject) => {
@@ -186,7 +220,7 @@ export class PoolEngine<C extends PooledClient> {
       const place = this.#waiters.push(served, refused);
       const abort = (): void => {
         this.#waiters.remove(place);
-        reject(acquireAborted(this.#name, signal));
+        reject(this.#aborted(signal));
       };
       signal?.addEventListener('abort', abort, { once: true });
       this.#validateForWaiters();
@@ -238,6 +272,7 @@ export class PoolEngine<C extends PooledClient> {
   release(connection: Leased<C>, retire: boolean, error?: Error): void {
     const { client } = connection;
     this.#events.released(client, error);
+    this.#leaks.returned(connection);
     if (retire) this.#close(connection, 'asked');
     else if (isClean(client)) {
       this.#leased.delete(connection);
@@ -262,6 +297,7 @@ export class PoolEngine<C extends PooledClient> {
     this.#opening = undefined;
     this.#waiters.rejectAll(closed);
     this.#dialler.stop(closed);
+    this.#leaks.stop();
     this.#clock.clearTimeout(this.#keepaliveTimer);
     for (const connection of this.#idle.clear()) this.#close(connection, 'drain');
     const holders = await this.#untilReturned(deadlineMillis);
@@ -290,11 +326,21 @@ export class PoolEngine<C extends PooledClient> {
     if (this.#leased.has(connection)) this.#close(connection, 'drain');
   }
 
-  #lend(connection: Idle<C>, callSite: CallSite | undefined): Leased<C> {
-    const leased = connection.lend(callSite, this.#clock.now());
+  /** `since` = when the borrower began to wait, if it did. */
+  #lend(connection: Idle<C>, callSite: CallSite | undefined, since?: number): Leased<C> {
+    const now = this.#clock.now();
+    const leased = connection.lend(callSite, now);
     this.#leased.add(leased);
     leased.client.ref();
-    this.#events.lent(leased.client);
+    this.#leaks.watch();
+    this.#counters.acquires++;
+    let waited = 0;
+    if (since !== undefined) {
+      waited = now - since;
+      this.#counters.waits++;
+      this.#counters.waitMillis += waited;
+    }
+    this.#events.lent(leased.client, waited);
     return leased;
   }
 
@@ -308,7 +354,7 @@ export class PoolEngine<C extends PooledClient> {
   #serve(connection: Idle<C>): void {
     const waiter = this.#suspended ? undefined : this.#waiters.shift();
     if (waiter) {
-      waiter.resolve(this.#lend(connection, undefined));
+      waiter.resolve(this.#lend(connection, undefined, waiter.since));
       return;
     }
     connection.client.unref();
@@ -380,9 +426,10 @@ export class PoolEngine<C extends PooledClient> {
       if (site === undefined) return;
       this.#events.warning(`Pool "${this.#name}": a connection taken at ${site} was released ${what}`);
     };
-    const outcome = await recycle(connection.client, this.#clock, () =>
-      warn('inside an open transaction, which was rolled back. End every transaction before releasing.'),
-    );
+    const outcome = await recycle(connection.client, this.#clock, () => {
+      this.#counters.resets++;
+      warn('inside an open transaction, which was rolled back. End every transaction before releasing.');
+    });
     // A drain may have closed it meanwhile.
     if (!this.#resetting.delete(connection)) return;
     if (outcome === 'clean') {
@@ -404,6 +451,8 @@ export class PoolEngine<C extends PooledClient> {
     if (connection.is('validating')) this.#validating.delete(connection);
     const { client } = connection;
     connection.close(this.#clock.now());
+    const { retired } = this.#counters;
+    retired[cause] = (retired[cause] ?? 0) + 1;
     client.ref();
     const closed = NEEDS_CUT.has(cause) ? cutOff(client, this.#clock) : client.close();
     const goodbye = closed.then(() => {
@@ -423,14 +472,16 @@ export class PoolEngine<C extends PooledClient> {
     this.#dialler.pulse({ waiting, established: this.#established, floor: this.#floor, max });
   }
 
-  #onOpened(client: C): number {
+  #onOpened(client: C, millis: number): number {
+    this.#counters.connects++;
+    this.#counters.connectMillis += millis;
     const now = this.#clock.now();
     const { maxLifetimeSeconds, lifetimeJitter } = this.#limits;
     const lifetime = maxLifetimeSeconds * 1000 * (1 - this.#clock.random() * lifetimeJitter);
     const connection = PooledConnection.opened(client, maxLifetimeSeconds > 0 ? now + lifetime : Infinity, now);
     client.on('error', (error) => this.#onLost(connection, error));
     client.once('end', () => this.#onLost(connection, undefined));
-    this.#events.opened(client);
+    this.#events.opened(client, millis);
     const cause = this.#draining ? 'drain' : this.#unfit(connection);
     if (cause === undefined) this.#serve(connection);
     else this.#close(connection, cause);
@@ -439,6 +490,7 @@ export class PoolEngine<C extends PooledClient> {
   }
 
   #onDialFailed(error: Error, permanent: boolean): Need {
+    this.#counters.connectFailures++;
     if (this.#draining) {
       this.#settleDrain();
       return undefined;
@@ -477,6 +529,11 @@ export class PoolEngine<C extends PooledClient> {
 
   #settleDrain(): void {
     if (this.total === 0) this.#emptied?.resolve();
+  }
+
+  #aborted(signal: AbortSignal | undefined): PgModuleError {
+    this.#counters.aborted++;
+    return acquireAborted(this.#name, signal);
   }
 
   #state(): PoolState {

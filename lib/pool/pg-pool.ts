@@ -5,8 +5,10 @@ import { CallSiteBudget } from '../util/call-site.js';
 import type { Clock } from '../util/clock.js';
 import type { DialFailure } from './dialler.js';
 import { PoolEngine, type DrainReport, type EngineEvents, type Leased } from './engine.js';
+import { channels, type PoolMessages } from './channels.js';
 import { PgLease } from './lease.js';
 import { resolveBounds, type ResolvedPoolOptions } from './pool-options.js';
+import type { PoolStats } from './pool-stats.js';
 import { cancelPolitely } from './recycle.js';
 
 /** The pool's events and what their listeners get: pg.Pool's, and two more. */
@@ -33,7 +35,8 @@ export interface PgPoolSettings {
   readonly clock: Clock;
 }
 
-type QueryCallback = (error: Error | undefined, result?: unknown) => void;
+/** pg itself passes `null` where there is no error. */
+type QueryCallback = (error: Error | null | undefined, result?: unknown) => void;
 export interface BorrowOptions {
   /** Ends the waiting for a connection; rejects with `PG_ABORTED`. */
   signal?: AbortSignal;
@@ -228,6 +231,11 @@ export class PgPool extends pg.Pool {
     this.#engine.resize(min, max);
   }
 
+  /** What the pool is doing and has done, at one moment. */
+  stats(): PoolStats {
+    return this.#engine.stats();
+  }
+
   /**
    * Replaces every connection: those that rest at once, those that are lent when they come back. For the time after a
    * failover, or after a password or certificate has been changed.
@@ -285,7 +293,18 @@ export class PgPool extends pg.Pool {
     if (leased.is('leased')) this.#engine.release(leased, retire, error);
   }
 
-  #run(config: object | string, values: unknown, tell: QueryCallback): void {
+  /** {@link PgPool.query} as the channel `nestjs-pg:query` sees it. */
+  #observed(config: object | string, tell: QueryCallback): QueryCallback {
+    const began = this.#clock.now();
+    const text = typeof config === 'string' ? config : (config as { text?: string }).text;
+    return (error, result) => {
+      this.#publish('query', { pool: this.name, text, millis: this.#clock.now() - began, error: error ?? undefined });
+      tell(error, result);
+    };
+  }
+
+  #run(config: object | string, values: unknown, told: QueryCallback): void {
+    const tell = channels.query.hasSubscribers ? this.#observed(config, told) : told;
     const signal = (config as BorrowOptions).signal;
     const leased = signal?.aborted ? undefined : this.#engine.tryAcquire(undefined);
     if (leased) this.#runOn(leased, config, values, tell, signal);
@@ -359,14 +378,30 @@ export class PgPool extends pg.Pool {
 
   #engineEvents(): EngineEvents<PgClient> {
     return {
-      opened: (client) => this.#tell('connect', client),
-      lent: (client) => this.#tell('acquire', client),
-      released: (client, error) => this.#tell('release', error, client),
-      closed: (client) => this.#tell('remove', client),
+      opened: (client, millis) => {
+        this.#tell('connect', client);
+        if (channels.connect.hasSubscribers) this.#publish('connect', { pool: this.name, client, millis });
+      },
+      lent: (client, waitedMillis) => {
+        this.#tell('acquire', client);
+        if (channels.acquire.hasSubscribers) this.#publish('acquire', { pool: this.name, client, waitedMillis });
+      },
+      released: (client, error) => {
+        this.#tell('release', error, client);
+        if (channels.release.hasSubscribers) this.#publish('release', { pool: this.name, client, error });
+      },
+      closed: (client, cause) => {
+        this.#tell('remove', client);
+        if (channels.retire.hasSubscribers) this.#publish('retire', { pool: this.name, client, cause });
+      },
       lost: (client, error) => this.#tell('error', error, client),
       dialFailed: (failure) => this.#tell('dialFailed', failure),
       warning: (message) => this.#warn(message),
     };
+  }
+
+  #publish<N extends keyof PoolMessages>(name: N, message: PoolMessages[N]): void {
+    channels[name].publish(message);
   }
 
   /** A listener that throws must not tear the pool's bookkeeping. */

@@ -35,6 +35,8 @@ export interface PoolOptions {
    * are found; 0 = never. Default 0.
    */
   keepaliveMillis?: number;
+  /** Warns of connections that a borrower holds longer than this, with its line, in milliseconds; 0 = never. Default 0. */
+  leakThresholdMillis?: number;
   /** How long shutdown waits for leases to come back, in milliseconds. Default 10 000. */
   drainTimeoutMillis?: number;
   /** Sets up every new connection; part of connecting, and under its deadline. */
@@ -55,6 +57,7 @@ export interface ResolvedPoolOptions {
   readonly validateAfterIdleMillis: number;
   readonly validateTimeoutMillis: number;
   readonly keepaliveMillis: number;
+  readonly leakThresholdMillis: number;
   readonly drainTimeoutMillis: number;
 }
 
@@ -82,6 +85,7 @@ const RANGES: { readonly [K in keyof ResolvedPoolOptions]: Range } = {
   validateAfterIdleMillis: { byDefault: 30_000, min: 0, max: MAX_MILLIS },
   validateTimeoutMillis: { byDefault: 2_000, min: 1, max: MAX_MILLIS },
   keepaliveMillis: { byDefault: 0, min: 0, max: MAX_MILLIS },
+  leakThresholdMillis: { byDefault: 0, min: 0, max: MAX_MILLIS },
   drainTimeoutMillis: { byDefault: 10_000, min: 0, max: MAX_MILLIS },
 };
 
@@ -137,6 +141,7 @@ export function resolvePoolOptions(
     validateAfterIdleMillis: value('validateAfterIdleMillis'),
     validateTimeoutMillis: value('validateTimeoutMillis'),
     keepaliveMillis: value('keepaliveMillis'),
+    leakThresholdMillis: value('leakThresholdMillis'),
     drainTimeoutMillis: value('drainTimeoutMillis'),
   };
   checkBounds(resolved.min, resolved.max, where);

@@ -20,11 +20,23 @@ export class CallSite {
 
   /** `OrdersService.place (/app/orders.service.js:12:34)`: the first frame that is the application's own. */
   toString(): string {
-    const frames = (this.stack ?? '')
+    const frames = this.#frames();
+    return frames.find((frame) => !isForeign(frame)) ?? frames.at(-1) ?? 'an unknown place';
+  }
+
+  /** All frames, one a line, as under an error's message. */
+  trace(): string {
+    return this.#frames()
+      .filter((frame) => !frame.includes(PACKAGE_ROOT))
+      .map((frame) => `    at ${frame}`)
+      .join('\n');
+  }
+
+  #frames(): string[] {
+    return (this.stack ?? '')
       .split('\n')
       .slice(1)
       .map((line) => line.trim().replace(/^at /, ''));
-    return frames.find((frame) => !isForeign(frame)) ?? frames.at(-1) ?? 'an unknown place';
   }
 }
 

@@ -1,3 +1,4 @@
+import diagnostics from 'node:diagnostics_channel';
 import { setImmediate as tick, setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import pg from 'pg';
@@ -414,6 +415,30 @@ it('says what it does by the events of pg.Pool', async () => {
   again.release(new Error('broken'));
   await pool.end();
   expect(events).toEqual(['connect', 'acquire', 'release ok', 'acquire', 'release broken', 'remove']);
+});
+
+it('says what it does on diagnostics channels', async () => {
+  const seen: [string, object][] = [];
+  const names = ['connect', 'acquire', 'release', 'retire', 'query'];
+  const listeners = names.map((name) => (message: unknown) => void seen.push([name, message as object]));
+  names.forEach((name, index) => diagnostics.subscribe(`nestjs-pg:${name}`, listeners[index] as () => void));
+  const pool = openPool('channels', { pool: { max: 1 } });
+  await pool.query('SELECT 1');
+  await expect(pool.query({ text: 'SELECT 1/0' })).rejects.toThrow();
+  await pool.end();
+  names.forEach((name, index) => diagnostics.unsubscribe(`nestjs-pg:${name}`, listeners[index] as () => void));
+  const some = expect.any(Number) as number;
+  expect(seen).toMatchObject([
+    ['connect', { pool: 'channels', client: expect.any(pg.Client), millis: some }],
+    ['acquire', { pool: 'channels', waitedMillis: some }],
+    ['release', { pool: 'channels', error: undefined }],
+    ['query', { pool: 'channels', text: 'SELECT 1', millis: some, error: undefined }],
+    ['acquire', { pool: 'channels', waitedMillis: 0 }],
+    ['release', { pool: 'channels' }],
+    ['query', { pool: 'channels', text: 'SELECT 1/0', error: { code: '22012' } }],
+    ['retire', { pool: 'channels', cause: 'drain' }],
+  ]);
+  expect(pool.stats()).toMatchObject({ acquires: 2, connects: 1, retired: { drain: 1 }, draining: true, total: 0 });
 });
 
 it('is not torn by a listener that throws', async () => {

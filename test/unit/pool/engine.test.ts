@@ -550,6 +550,71 @@ describe('keepaliveMillis', () => {
   });
 });
 
+describe('leakThresholdMillis', () => {
+  it('tells once of a lease that is held too long, with its line, and again when it comes back', async () => {
+    const { engine, clock, warnings, release } = setUp({ leakThresholdMillis: 1_000 });
+    const lease = await engine.acquire(new CallSite());
+    await clock.advance(900);
+    expect(warnings).toEqual([]);
+    await clock.advance(5_000);
+    expect(warnings).toEqual([
+      expect.stringMatching(
+        /engine\.test\.ts:\d+:\d+\)? has been held for 1 s .*leakThresholdMillis is 1000.*\n {4}at /s,
+      ),
+    ]);
+    expect(engine.stats().leaks).toBe(1);
+    release(lease);
+    expect(warnings[1]).toMatch(/came back after 5\.9 s/);
+    await clock.advance(10_000);
+    expect(warnings).toHaveLength(2);
+  });
+
+  it('does not watch pool.query(), and keeps no timer without leases', async () => {
+    const { clock, warnings, acquire, release } = setUp({ leakThresholdMillis: 1_000, idleTimeoutMillis: 0 });
+    const lease = await acquire();
+    await clock.advance(10_000);
+    release(lease);
+    await clock.advance(1_000);
+    expect(warnings).toEqual([]);
+    expect(clock.timers).toBe(0);
+  });
+});
+
+describe('stats', () => {
+  it('count sizes by state, and what has been done', async () => {
+    const { engine, clock, acquire, release } = setUp({ max: 2, maxWaiting: 2, acquireTimeoutMillis: 1_000 });
+    const [first, second] = await Promise.all([acquire(), acquire()]);
+    if (!first || !second) throw new Error('two leases');
+    const abort = new AbortController();
+    const waiting = acquire();
+    const gaveUp = outcome(engine.acquire(undefined, abort.signal));
+    const full = outcome(acquire());
+    abort.abort();
+    expect([await gaveUp, await full]).toEqual(['PG_ABORTED', 'PG_QUEUE_FULL']);
+    await clock.advance(400);
+    expect(engine.stats()).toMatchObject({ name: 'test', min: 0, max: 2, leased: 2, idle: 0, total: 2, waiting: 1 });
+    release(first);
+    const third = await waiting;
+    const timedOut = outcome(acquire());
+    await clock.advance(1_000);
+    expect(await timedOut).toBe('PG_ACQUIRE_TIMEOUT');
+    second.client.status = 'T';
+    release(second);
+    expect(engine.stats()).toMatchObject({ leased: 1, resetting: 1 });
+    await settle();
+    release(third, true);
+    await settle();
+    expect(engine.stats()).toEqual({
+      ...{ name: 'test', min: 0, max: 2, idle: 1, leased: 0, resetting: 0, validating: 0, dialling: 0, total: 1 },
+      ...{ waiting: 0, suspended: false, draining: false },
+      // Both of the first two had to wait for a dial.
+      ...{ acquires: 3, waits: 3, waitMillis: 400, timeouts: 1, queueFull: 1, aborted: 1 },
+      ...{ connects: 2, connectMillis: 0, connectFailures: 0, resets: 1, leaks: 0, retired: { asked: 1 } },
+    });
+    expect(Object.isFrozen(engine.stats())).toBe(true);
+  });
+});
+
 describe('resize', () => {
   it('closes what is above the new max: what rests at once, what is lent when it comes back', async () => {
     const { engine, acquire, release, closed } = setUp({ max: 4 });

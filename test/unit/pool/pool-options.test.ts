@@ -17,6 +17,7 @@ describe('resolvePoolOptions', () => {
       validateAfterIdleMillis: 30_000,
       validateTimeoutMillis: 2_000,
       keepaliveMillis: 0,
+      leakThresholdMillis: 0,
       drainTimeoutMillis: 10_000,
     });
     expect(Object.isFrozen(resolved)).toBe(true);
