@@ -1,0 +1,5 @@
+export interface Task {
+  readonly id: number;
+  readonly title: string;
+  readonly createdAt: Date;
+}
