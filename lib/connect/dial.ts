@@ -19,8 +19,8 @@ export interface TlsHandshake {
   readonly negotiation: 'postgres' | 'direct';
   /** A server that declines TLS is still good enough (sslmode=prefer). */
   readonly plainAccepted: boolean;
-  readonly verified: ConnectionSecurity['verified'];
-  readonly options: tls.ConnectionOptions;
+  /** Asked when the server has agreed to TLS; throws if it cannot be spoken. */
+  readonly terms: () => { readonly verified: ConnectionSecurity['verified']; readonly options: tls.ConnectionOptions };
   readonly onSocket: (socket: tls.TLSSocket) => void;
 }
 
@@ -75,7 +75,8 @@ export async function negotiateTls(
       throw new NegotiationError('the server does not support TLS, and sslmode demands it');
     }
   }
-  const secure = tls.connect({ ...handshake.options, socket: stream });
+  const { verified, options } = handshake.terms();
+  const secure = tls.connect({ ...options, socket: stream });
   handshake.onSocket(secure);
   try {
     await settled(secure, 'secureConnect', signal);
@@ -91,7 +92,7 @@ export async function negotiateTls(
   const tlsVersion = secure.getProtocol() ?? undefined;
   return {
     stream: secure,
-    security: { encrypted: true, tlsVersion, verified: handshake.verified },
+    security: { encrypted: true, tlsVersion, verified },
     certificateRequested: certificateRequested(secure),
   };
 }
@@ -124,13 +125,14 @@ function firstBytes(stream: Duplex, signal: AbortSignal): Promise<Buffer> {
       cleanUp();
       resolve(chunk);
     };
-    const onError = (error: Error): void => {
+    const fail = (error: Error): void => {
       cleanUp();
       reject(error);
     };
-    const onClose = (): void => onError(new NegotiationError(HUNG_UP));
+    const onError = (cause: Error): void => fail(new NegotiationError(`${HUNG_UP} (${cause.message})`, { cause }));
+    const onClose = (): void => fail(new NegotiationError(HUNG_UP));
     const onAbort = (): void => {
-      onError(signal.reason as Error);
+      fail(signal.reason as Error);
       stream.destroy();
     };
     const cleanUp = (): void => {
