@@ -23,6 +23,7 @@ const VALUES = [
 ];
 
 const TYPES = [
+  'BorrowOptions',
   'ConnectOptions',
   'ConnectPhase',
   'ConnectionDescription',
@@ -45,7 +46,11 @@ const TYPES = [
   'PgOptions',
   'PgOptionsFactory',
   'PgPoolEvents',
+  'PoolCounters',
+  'PoolMessages',
   'PoolOptions',
+  'PoolStats',
+  'RetireCause',
   'RetryOptions',
   'SettingSource',
   'SslMode',

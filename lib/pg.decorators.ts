@@ -1,0 +1,9 @@
+import { Inject } from '@nestjs/common';
+import { getConnectionFactoryToken, getPoolToken } from './pg.tokens.js';
+
+/** Injects the pool with this name, or the default one. */
+export const InjectPool = (name?: string): ParameterDecorator & PropertyDecorator => Inject(getPoolToken(name));
+
+/** Injects the connection factory of the pool with this name, or of the default one. */
+export const InjectConnectionFactory = (name?: string): ParameterDecorator & PropertyDecorator =>
+  Inject(getConnectionFactoryToken(name));
