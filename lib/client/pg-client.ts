@@ -66,6 +66,7 @@ export class PgClient extends pg.Client {
 
   /** @internal Connections are opened by a connection factory. */
   constructor(options: PgClientOptions) {
+    const connection = new ReadyConnection(options.stream);
     super({
       user: options.user,
       database: options.database,
@@ -77,13 +78,13 @@ export class PgClient extends pg.Client {
       enableChannelBinding: options.security.encrypted && options.authentication.channelBinding !== 'disable',
       query_timeout: options.queryTimeoutMillis,
       types: options.types,
-      connection: new ReadyConnection(options.stream),
+      connection,
     } as pg.ClientConfig);
     this.#options = options;
     this.security = options.security;
     // A lost connection shows at its next use, and by its end. It must not end the process as an unheard event would.
     this.on('error', () => undefined);
-    this.#guardAuthentication();
+    this.#guardAuthentication(connection);
     this.connection.on('parameterStatus', (message: { parameterName: string; parameterValue: string }) =>
       this.#parameters.set(message.parameterName, message.parameterValue),
     );
@@ -197,37 +198,21 @@ export class PgClient extends pg.Client {
    * These listeners stand before pg's own. A refusal destroys the stream, and pg writes nothing to a destroyed stream:
    * so no password leaves after a refusal.
    */
-  #guardAuthentication(): void {
+  #guardAuthentication(connection: ReadyConnection): void {
     const guard = new AuthenticationGuard(this.#options.authentication);
-    const check = <T>(verdict: (message: T) => void) => {
-      return (message: T): void => {
+    const on = (event: string, verdict: (message: { mechanisms: string[] }) => void): void => {
+      connection.on(event, (message: { mechanisms: string[] }) => {
         try {
           verdict(message);
         } catch (error) {
-          this.#options.stream.destroy(error as Error);
+          connection.refuse(error as Error);
         }
-      };
+      });
     };
-    const { connection } = this;
-    connection.on(
-      'authenticationCleartextPassword',
-      check(() => guard.onPasswordRequest('password')),
-    );
-    connection.on(
-      'authenticationMD5Password',
-      check(() => guard.onPasswordRequest('md5')),
-    );
-    connection.on(
-      'authenticationSASL',
-      check((message: { mechanisms: string[] }) => guard.onSaslRequest(message.mechanisms)),
-    );
-    connection.on(
-      'authenticationSASLFinal',
-      check(() => guard.onSaslFinal()),
-    );
-    connection.on(
-      'authenticationOk',
-      check(() => guard.onOk()),
-    );
+    on('authenticationCleartextPassword', () => guard.onPasswordRequest('password'));
+    on('authenticationMD5Password', () => guard.onPasswordRequest('md5'));
+    on('authenticationSASL', ({ mechanisms }) => guard.onSaslRequest(mechanisms));
+    on('authenticationSASLFinal', () => guard.onSaslFinal());
+    on('authenticationOk', () => guard.onOk());
   }
 }
