@@ -1,7 +1,8 @@
 import { PgModuleError } from '../errors/pg-module.error.js';
 
-/** The part of opening a connection in which something went wrong. */
-export type ConnectPhase = 'name look-up' | 'TCP connect' | 'TLS' | 'authentication' | 'session check' | 'onConnect';
+/** The part of opening a connection in which something went wrong; `password` = the function given as `password`. */
+export type ConnectPhase =
+  'name look-up' | 'TCP connect' | 'TLS' | 'authentication' | 'password' | 'session check' | 'onConnect';
 
 /** One address that was tried, and what came of it. */
 export interface FailedAttempt {

@@ -49,6 +49,9 @@ export interface OpenConnection {
   readonly callSite: CallSite;
 }
 
+/** For a CancelRequest at the end. */
+const CANCEL_MILLIS = 1_000;
+
 /**
  * The factory behind both the pool and the public token. It knows which of its connections have an owner outside, so
  * that none is forgotten at shutdown.
@@ -86,8 +89,19 @@ export class Connector {
     );
     for (const attempt of this.#attempts) attempt.abort(this.#closed);
     const left = this.openConnections;
-    await Promise.all(left.map(({ client }) => client.close()));
+    await Promise.all(left.map(({ client }) => this.#end(client)));
     return left;
+  }
+
+  /** The server would finish a running statement before it notices that the socket is closed: so it is cancelled first. */
+  async #end(client: PgClient): Promise<void> {
+    if (!client.isReady && !client.isClosed) {
+      const expired = (): Error => new Error('cancelled too late');
+      const deadline = new Deadline(CANCEL_MILLIS, expired, this.#opener.clock);
+      await client.cancelRunning(deadline.signal).catch(() => undefined);
+      deadline.clear();
+    }
+    await client.close();
   }
 
   async #connect(options: ConnectOptions, callSite: CallSite): Promise<PgClient> {

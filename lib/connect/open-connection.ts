@@ -26,6 +26,7 @@ import {
   type DialTarget,
   type TlsHandshake,
 } from './dial.js';
+import { connectHint } from './hint.js';
 import { sessionMismatch } from './session-attributes.js';
 
 export interface OpenOptions {
@@ -43,6 +44,9 @@ export interface Opener {
   readonly warn: (message: string) => void;
   readonly clock: Clock;
 }
+
+/** For the CancelRequest that ends what `onConnect` has left running. */
+const CANCEL_MILLIS = 1_000;
 
 /** What a failure means for the rest of the list: libpq's try_next_addr, try_next_host, and the end. */
 type Next = 'encryption' | 'address' | 'host' | 'stop';
@@ -67,6 +71,7 @@ class Failure extends Error {
  * @throws PgConnectError with every failed attempt; PgModuleError `PG_ABORTED` when the signal fired
  */
 export async function openConnection(opener: Opener, options: OpenOptions): Promise<PgClient> {
+  throwIfAborted(options.signal);
   const failures: FailedAttempt[] = [];
   let permanent = false;
   for (const attempt of attemptsOf(opener.config, () => opener.clock.random())) {
@@ -146,14 +151,21 @@ async function tryAddress(
   const { encrypted } = dialled.security;
   // A server that declined TLS has left the only other way open already: it is the one we are on.
   const declined = decision === 'tls' && !encrypted;
-  const { client, accepted } = createClient(opener, attempt.entry, target, dialled, options);
   let phase: ConnectPhase = 'authentication';
+  const { client, accepted } = createClient(opener, attempt.entry, target, dialled, options, async () => {
+    // pg goes on asking when the server's request for it has been refused.
+    if (dialled.stream.errored) throw dialled.stream.errored;
+    phase = 'password';
+    const password = await passwordOf(opener.config, attempt.entry);
+    phase = 'authentication';
+    return password;
+  });
   try {
     const abort = (): void => void dialled.stream.destroy(signal.reason as Error);
     signal.addEventListener('abort', abort, { once: true });
     try {
       if (signal.aborted) abort();
-      await client.connect();
+      await connected(client, dialled.stream);
       phase = 'session check';
       const mismatch = await sessionMismatch(client, attempt.attrs);
       if (mismatch !== undefined) {
@@ -170,11 +182,54 @@ async function tryAddress(
       signal.removeEventListener('abort', abort);
     }
   } catch (error) {
-    client.destroy();
+    discard(client, opener.clock);
     if (error instanceof Failure) throw error;
     const refused = accepted() || declined ? 'stop' : nextAfter(opener, decision, 'error-response');
     throw judgeSession(asError(error), phase, signal, refused, encrypted);
   }
+}
+
+/**
+ * A refusal of ours ends the stream, but what the server has sent behind it in the same packet is still read: neither
+ * its readiness nor its error counts any more. pg's parser throws at a request for Kerberos or SSPI, out of the event
+ * of the stream and so past everyone; that is a refusal, too.
+ */
+async function connected(client: PgClient, stream: Duplex): Promise<void> {
+  const connecting = client.connect();
+  const parsers = stream.listeners('data') as ((chunk: Buffer) => void)[];
+  const parse = (chunk: Buffer): void => {
+    try {
+      for (const parser of parsers) parser.call(stream, chunk);
+    } catch (cause) {
+      const what = `the server asks for what node-postgres does not know (${asError(cause).message})`;
+      const todo = 'let it ask for scram-sha-256, a certificate or another method that node-postgres has';
+      stream.destroy(new PgModuleError('PG_AUTH_REFUSED', `${what}: ${todo}.`, { cause }));
+    }
+  };
+  stream.removeAllListeners('data').on('data', parse);
+  try {
+    await connecting;
+    if (stream.errored) throw stream.errored;
+    for (const parser of parsers) stream.on('data', parser);
+    stream.off('data', parse);
+  } catch (error) {
+    throw stream.errored instanceof PgModuleError ? stream.errored : error;
+  }
+}
+
+/**
+ * Cuts the connection off. A statement of `onConnect` that is still running would go on at the server, which notices
+ * a closed socket only when it next writes: so it is cancelled, behind the back of the one who waits for our answer.
+ */
+function discard(client: PgClient, clock: Clock): void {
+  const isRunning = client.processId !== undefined && !client.isReady;
+  client.destroy();
+  if (!isRunning) return;
+  const deadline = new Deadline(CANCEL_MILLIS, () => new Error('cancelled too late'), clock);
+  void client
+    .cancelRunning(deadline.signal)
+    .catch(() => undefined)
+    .finally(() => deadline.clear());
 }
 
 async function dial(
@@ -193,12 +248,10 @@ async function dial(
   if (decision === 'plain') return plain(stream);
   const { tls } = opener.config;
   try {
-    const loaded = opener.tlsMaterial.secureContext();
     const handshake: TlsHandshake = {
       negotiation: tls.negotiation,
       plainAccepted: afterFailure(tls, decision, 'tls-unavailable') === 'continue-plain',
-      verified: loaded.verify,
-      options: tlsConnectOptions(opener.tlsMaterial, entry, loaded),
+      terms: termsOf(opener, entry),
       onSocket: (socket) => {
         if (tls.keyLogFile !== undefined) attachKeyLog(socket, tls.keyLogFile, opener.warn);
       },
@@ -210,6 +263,23 @@ async function dial(
     if (signal.aborted) throw new Failure('TLS', 'address', cause, false);
     const next = nextAfter(opener, decision, isHandshakeFailure(cause) ? 'tls-failure' : 'other');
     throw new Failure('TLS', next, explainTlsError(cause), isCertificateRefusal(cause) || isInvalid(cause));
+  }
+}
+
+/**
+ * Material that the settings name must be usable before anything is said. What lies broken at a default place matters
+ * only once the server has agreed to TLS (fe-secure-openssl.c reads it then).
+ */
+function termsOf({ tlsMaterial }: Opener, entry: HostEntry): TlsHandshake['terms'] {
+  try {
+    const loaded = tlsMaterial.secureContext();
+    const terms = { verified: loaded.verify, options: tlsConnectOptions(tlsMaterial, entry, loaded) };
+    return () => terms;
+  } catch (error) {
+    if (!(error instanceof TlsMaterialError) || error.explicit) throw error;
+    return () => {
+      throw error;
+    };
   }
 }
 
@@ -235,6 +305,7 @@ function createClient(
   target: DialTarget,
   { stream, security, certificateRequested }: DialledStream,
   options: OpenOptions,
+  password: () => Promise<string>,
 ): Startup {
   const { config } = opener;
   const { applicationName } = options;
@@ -245,7 +316,7 @@ function createClient(
     port: entry.port,
     user: config.user,
     database: config.database,
-    password: () => passwordOf(config, entry),
+    password,
     authentication: {
       requireAuth: config.requireAuth,
       channelBinding: config.channelBinding,
@@ -267,7 +338,7 @@ function createClient(
 
 async function passwordOf(config: ResolvedConfig, entry: HostEntry): Promise<string> {
   const configured = config.password?.reveal();
-  const password = typeof configured === 'function' ? await configured() : (configured ?? entry.password?.reveal());
+  const password = typeof configured === 'function' ? await ask(configured) : (configured ?? entry.password?.reveal());
   if (typeof password === 'string' && password !== '') return password;
   throw new PgModuleError(
     'PG_CONFIG_INVALID',
@@ -275,6 +346,15 @@ async function passwordOf(config: ResolvedConfig, entry: HostEntry): Promise<str
       ? 'the server asks for a password and none is configured: set password, PGPASSWORD or a password file'
       : 'the server asks for a password and the configured one is empty or not a string',
   );
+}
+
+/** pg takes a rejection with `undefined` for success. */
+async function ask(password: () => string | Promise<string>): Promise<string> {
+  try {
+    return await password();
+  } catch (error) {
+    throw asError(error);
+  }
 }
 
 /** libpq's rules for a session that failed (PQconnectPoll, CONNECTION_AWAITING_RESPONSE and later). */
@@ -289,10 +369,12 @@ function judgeSession(
     new Failure(phase, next, isCertificateRefusal(error) ? explainTlsError(error) : error, permanent, encrypted);
   if (signal.aborted) return failure('address', false);
   // In TLS 1.3 a server refuses our certificate after the handshake.
-  if (!(error instanceof pg.DatabaseError)) return failure('stop', isInvalid(error) || isCertificateRefusal(error));
-  const sqlState = error.code ?? '';
+  if (!isServerError(error)) return failure('stop', isInvalid(error) || isCertificateRefusal(error));
+  const sqlState = error.code;
   if (sqlState === CANNOT_CONNECT_NOW) return failure('host', false);
-  return failure(phase === 'authentication' ? refused : 'stop', phase !== 'onConnect' && isPermanentRefusal(sqlState));
+  if (phase === 'session check') return failure('host', isPermanentRefusal(sqlState));
+  if (phase === 'onConnect') return failure('stop', false);
+  return failure(refused, isPermanentRefusal(sqlState));
 }
 
 async function targetsOf(
@@ -332,17 +414,29 @@ function throwIfAborted(signal: AbortSignal): void {
 
 function describe(config: ResolvedConfig, failures: readonly FailedAttempt[]): string {
   const as = `as "${config.user}" to database "${config.database}"`;
-  if (failures.length === 1 && failures[0]) return `Could not connect ${as}: ${describeOne(failures[0])}.`;
+  const passwordSource = config.sources['password'];
+  const hints = failures
+    .map((failure) => connectHint({ failure, passwordSource }))
+    .filter((hint) => hint !== undefined);
+  const hint = [...new Set(hints)].map((text) => ` ${text}`).join('');
+  if (failures.length === 1 && failures[0]) return `Could not connect ${as}: ${describeOne(failures[0])}.${hint}`;
   const list = failures.map((failure, index) => `(${index + 1}) ${describeOne(failure)}`).join('; ');
-  return `Could not connect ${as}, ${failures.length} attempts: ${list}.`;
+  return `Could not connect ${as}, ${failures.length} attempts: ${list}.${hint}`;
 }
 
 function describeOne({ host, port, address, encryption, phase, error }: FailedAttempt): string {
   const where = formatHost({ host, hostaddr: undefined, port });
   const resolved = address === undefined || address === host ? '' : ` (${address})`;
-  const sqlState = error instanceof pg.DatabaseError ? ` [SQLSTATE ${error.code}]` : '';
+  const sqlState = isServerError(error) ? ` [SQLSTATE ${error.code}]` : '';
   const text = error.message.replace(/\.$/, '') || (error as NodeJS.ErrnoException).code || error.name;
-  return `${where}${resolved}, ${encryption === 'tls' ? 'TLS' : 'unencrypted'}, ${phase}: ${text}${sqlState}`;
+  const detail = isServerError(error) && error.detail ? ` (${error.detail.replace(/\.$/, '')})` : '';
+  const encrypted = encryption === 'tls' ? 'TLS' : 'unencrypted';
+  return `${where}${resolved}, ${encrypted}, ${phase}: ${text}${detail}${sqlState}`;
+}
+
+/** pg calls bytes that it does not understand a DatabaseError as well; that one has no code. */
+function isServerError(error: Error): error is pg.DatabaseError & { readonly code: string } {
+  return error instanceof pg.DatabaseError && error.code !== undefined;
 }
 
 function isInvalid(error: Error): boolean {
