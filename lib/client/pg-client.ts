@@ -50,6 +50,8 @@ interface ClientInternals {
   _queryQueue: readonly object[];
 }
 
+/** How long a CancelRequest may take. */
+const CANCEL_MILLIS = 1_000;
 /** How long a polite goodbye may take before the socket is cut. */
 const GOODBYE_MILLIS = 2_000;
 
@@ -124,8 +126,11 @@ export class PgClient extends pg.Client {
     return { user, database, ...session };
   }
 
-  /** Asks the server to cancel the running statement. Resolves when the server has passed the request on. */
-  async cancelRunning(signal: AbortSignal): Promise<void> {
+  /**
+   * Asks the server to cancel the running statement. Resolves when the server has passed the request on; rejects if it
+   * cannot be reached within a second.
+   */
+  async cancelRunning(): Promise<void> {
     const { processID, secretKey } = this.#internals;
     if (processID === null || secretKey === null) {
       throw new PgModuleError(
@@ -133,6 +138,7 @@ export class PgClient extends pg.Client {
         'The server gave no cancellation key, so its statement cannot be cancelled; close the connection instead.',
       );
     }
+    const signal = AbortSignal.timeout(CANCEL_MILLIS);
     const stream = await this.#options.dialAgain(signal);
     const abort = (): void => void stream.destroy();
     signal.addEventListener('abort', abort, { once: true });

@@ -1,3 +1,4 @@
+import { inspect } from 'node:util';
 import { PgModuleError } from '../errors/pg-module.error.js';
 
 /** The part of opening a connection in which something went wrong; `password` = the function given as `password`. */
@@ -29,5 +30,10 @@ export class PgConnectError extends PgModuleError {
     super('PG_CONNECT_FAILED', message, { cause: attempts.at(-1)?.error });
     this.attempts = attempts;
     this.permanent = permanent;
+  }
+
+  /** The message says what the attempts and the cause would say again, at length. */
+  [inspect.custom](): string {
+    return this.stack ?? this.message;
   }
 }

@@ -3,7 +3,8 @@ import { PgClient } from '../client/pg-client.js';
 import { PgModuleError } from '../errors/pg-module.error.js';
 import { Deadline } from '../util/deadline.js';
 import { CallSite } from '../util/call-site.js';
-import { openConnection, type Opener } from './open-connection.js';
+import { openConnection } from './open-connection.js';
+import type { Opener } from './opener.js';
 
 export interface ConnectOptions {
   /** Stops the attempt in any phase; rejects with `PG_ABORTED`. */
@@ -49,9 +50,6 @@ export interface OpenConnection {
   readonly callSite: CallSite;
 }
 
-/** For a CancelRequest at the end. */
-const CANCEL_MILLIS = 1_000;
-
 /**
  * The factory behind both the pool and the public token. It knows which of its connections have an owner outside, so
  * that none is forgotten at shutdown.
@@ -89,19 +87,8 @@ export class Connector {
     );
     for (const attempt of this.#attempts) attempt.abort(this.#closed);
     const left = this.openConnections;
-    await Promise.all(left.map(({ client }) => this.#end(client)));
+    await Promise.all(left.map(({ client }) => endSession(client)));
     return left;
-  }
-
-  /** The server would finish a running statement before it notices that the socket is closed: so it is cancelled first. */
-  async #end(client: PgClient): Promise<void> {
-    if (!client.isReady && !client.isClosed) {
-      const expired = (): Error => new Error('cancelled too late');
-      const deadline = new Deadline(CANCEL_MILLIS, expired, this.#opener.clock);
-      await client.cancelRunning(deadline.signal).catch(() => undefined);
-      deadline.clear();
-    }
-    await client.close();
   }
 
   async #connect(options: ConnectOptions, callSite: CallSite): Promise<PgClient> {
@@ -135,4 +122,10 @@ export class Connector {
       attempt.clear();
     }
   };
+}
+
+/** The server would finish a running statement before it notices that the socket is closed: so it is cancelled first. */
+async function endSession(client: PgClient): Promise<void> {
+  if (!client.isReady && !client.isClosed) await client.cancelRunning().catch(() => undefined);
+  await client.close();
 }

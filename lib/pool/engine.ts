@@ -454,7 +454,7 @@ export class PoolEngine<C extends PooledClient> {
     const { retired } = this.#counters;
     retired[cause] = (retired[cause] ?? 0) + 1;
     client.ref();
-    const closed = NEEDS_CUT.has(cause) ? cutOff(client, this.#clock) : client.close();
+    const closed = NEEDS_CUT.has(cause) ? cutOff(client) : client.close();
     const goodbye = closed.then(() => {
       this.#goodbyes.delete(goodbye);
       this.#events.closed(client, cause);

@@ -10,7 +10,8 @@ export interface PooledClient {
   readonly isClosed: boolean;
   getTransactionStatus(): 'I' | 'T' | 'E' | null;
   query(text: string): Promise<unknown>;
-  cancelRunning(signal: AbortSignal): Promise<void>;
+  /** Bounded; rejects if the server cannot be reached. */
+  cancelRunning(): Promise<void>;
   /** Polite and bounded; never rejects. */
   close(): Promise<void>;
   destroy(): void;

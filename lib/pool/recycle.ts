@@ -5,8 +5,8 @@ import type { PooledClient } from './pooled-client.js';
 
 /** For a ROLLBACK, and for the ReadyForQuery behind an error. */
 const RESET_MILLIS = 5_000;
-/** For a CancelRequest, and for what it cancels to be told of it. */
-const CANCEL_MILLIS = 1_000;
+/** For a cancelled statement to tell of it. */
+const TOLD_MILLIS = 1_000;
 
 /** What can be done with a connection that came back: it is clean, or it is to be closed for this cause. */
 export type Recycled = 'clean' | 'busy' | 'lost' | 'reset';
@@ -44,26 +44,20 @@ export async function isAlive(client: PooledClient, timeoutMillis: number, clock
   return isClean(client);
 }
 
-/** Has the server cancel what it does for this connection, and waits until its borrower has been told. */
+/** Has the server cancel what it does for this connection, and waits a second until its borrower has been told. */
 export async function cancelPolitely(client: PooledClient, clock: Clock): Promise<void> {
-  const deadline = cancelDeadline(clock);
+  const deadline = new Deadline(TOLD_MILLIS, () => new Error('cancelled too late'), clock);
   const ready = untilReady(client, deadline.signal);
-  await client.cancelRunning(deadline.signal).catch(() => deadline.abort(new Error('not cancelled')));
+  await client.cancelRunning().catch(() => deadline.abort(new Error('not cancelled')));
   await ready;
   deadline.clear();
 }
 
 /** Cuts a connection off in the midst of something, and has the server stop what nobody waits for any more. */
-export async function cutOff(client: PooledClient, clock: Clock): Promise<void> {
+export async function cutOff(client: PooledClient): Promise<void> {
   client.destroy();
-  const deadline = cancelDeadline(clock);
-  await client.cancelRunning(deadline.signal).catch(() => undefined);
-  deadline.clear();
+  await client.cancelRunning().catch(() => undefined);
   await client.close();
-}
-
-function cancelDeadline(clock: Clock): Deadline {
-  return new Deadline(CANCEL_MILLIS, () => new Error('cancelled too late'), clock);
 }
 
 /** Resolves when the client is ready or closed, or the signal fires: look which. */
