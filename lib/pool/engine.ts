@@ -200,8 +200,9 @@ export class PoolEngine<C extends PooledClient> {
     if (signal?.aborted) return Promise.reject(this.#aborted(signal));
     const connection = this.tryAcquire(callSite);
     if (connection) return Promise.resolve(connection);
-    const { maxWaiting, min } = this.#limits;
-    if (this.#waiters.length >= maxWaiting) {
+    const { maxWaiting, min, max } = this.#limits;
+    // Who waits for a connection that can still be opened is not in anybody's way.
+    if (this.#waiters.length - (max - this.#leased.size) >= maxWaiting) {
       this.#counters.queueFull++;
       return Promise.reject(queueFull(this.#state(), maxWaiting));
     }

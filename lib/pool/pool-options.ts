@@ -14,7 +14,10 @@ export interface PoolOptions {
    * 0 = none. Default: connect_timeout of the settings, else 10 000.
    */
   connectTimeoutMillis?: number;
-  /** The most borrowers that may wait; one more is refused with `PG_QUEUE_FULL`. Default: no limit. */
+  /**
+   * The most borrowers that may wait for others to give back; one more is refused with `PG_QUEUE_FULL`. Those for whom
+   * `max` still has room do not count. Default: no limit.
+   */
   maxWaiting?: number;
   /** A connection that nobody has used for so long is closed, down to `min`; 0 = never. Default 300 000. */
   idleTimeoutMillis?: number;

@@ -128,6 +128,14 @@ describe('acquire and release', () => {
   });
 });
 
+it('maxWaiting 0 refuses only what nobody could be opened for', async () => {
+  const { acquire, release } = setUp({ max: 2, maxWaiting: 0 });
+  const [first] = await Promise.all([acquire(), acquire()]);
+  await expect(acquire()).rejects.toMatchObject({ code: 'PG_QUEUE_FULL' });
+  if (first) release(first);
+  await expect(acquire()).resolves.toMatchObject({ state: 'leased' });
+});
+
 describe('the process', () => {
   it('is kept alive by connections that are lent, and not by those that rest', async () => {
     const { acquire, release, clients } = setUp();
