@@ -1,4 +1,5 @@
-import { mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
+import { writeFileSync } from 'node:fs';
+import { mkdtemp, rename, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createPool, type PgPool } from 'nestjs-pg';
@@ -51,10 +52,11 @@ afterEach(async () => {
 });
 
 const at = (name: string): string => join(folder, name);
-const write = (name: string, pem: string): Promise<void> => writeFile(at(name), pem, { mode: 0o600 });
+/** At once, as far as this process can see: no connection looks at a file that is empty still. */
+const write = (name: string, pem: string): void => writeFileSync(at(name), pem, { mode: 0o600 });
 
 async function replace(name: string, pem: string): Promise<void> {
-  await write(`${name}.new`, pem);
+  write(`${name}.new`, pem);
   await rename(at(`${name}.new`), at(name));
 }
 
@@ -159,13 +161,17 @@ describe('while queries run over verify-full and mutual TLS', () => {
       await load.moreConnects();
       expect(await load.serial()).toBe(old.client.serialNumber);
       // ... then the client: one file after the other, as most tools write them, ...
-      await write('client.crt', next.client.certPem);
+      write('client.crt', next.client.certPem);
       await load.moreConnects();
       expect(await load.serial()).toBe(old.client.serialNumber);
       expect(warnings.splice(0)).toEqual([
         expect.stringMatching(/last good ones .*client\.crt.* does not belong to the private key/),
       ]);
-      await write('client.key', next.client.keyPem);
+      write('client.key', next.client.keyPem.slice(0, 100));
+      await load.moreConnects();
+      expect(await load.serial()).toBe(old.client.serialNumber);
+      expect(warnings.splice(0)).toEqual([expect.stringMatching(/last good ones .*client\.key.* cannot be used/)]);
+      write('client.key', next.client.keyPem);
       await load.moreConnects();
       await waitFor(async () => (await load.serial()) === next.client.serialNumber, { message: 'the new certificate' });
       // ... and in the end nobody trusts the old ones any more.
