@@ -128,9 +128,9 @@ export class PgClient extends pg.Client {
 
   /**
    * Asks the server to cancel the running statement. Resolves when the server has passed the request on; rejects if it
-   * cannot be reached within a second.
+   * cannot be reached in time, which is a second if nothing else is said.
    */
-  async cancelRunning(): Promise<void> {
+  async cancelRunning(withinMillis = CANCEL_MILLIS): Promise<void> {
     const { processID, secretKey } = this.#internals;
     if (processID === null || secretKey === null) {
       throw new PgModuleError(
@@ -138,7 +138,7 @@ export class PgClient extends pg.Client {
         'The server gave no cancellation key, so its statement cannot be cancelled; close the connection instead.',
       );
     }
-    const signal = AbortSignal.timeout(CANCEL_MILLIS);
+    const signal = AbortSignal.timeout(withinMillis);
     const stream = await this.#options.dialAgain(signal);
     const abort = (): void => void stream.destroy();
     signal.addEventListener('abort', abort, { once: true });

@@ -79,6 +79,9 @@ async function connected(client: PgClient, stream: Duplex): Promise<void> {
   }
 }
 
+/** Nobody waits for it, and what made the attempt too slow makes the request slow as well. */
+const CANCEL_MILLIS = 10_000;
+
 /**
  * Cuts the connection off. A statement of `onConnect` that is still running would go on at the server, which notices
  * a closed socket only when it next writes: so it is cancelled, behind the back of the one who waits for our answer.
@@ -86,7 +89,7 @@ async function connected(client: PgClient, stream: Duplex): Promise<void> {
 function discard(client: PgClient): void {
   const isRunning = client.processId !== undefined && !client.isReady;
   client.destroy();
-  if (isRunning) client.cancelRunning().catch(() => undefined);
+  if (isRunning) client.cancelRunning(CANCEL_MILLIS).catch(() => undefined);
 }
 
 interface Startup {

@@ -118,6 +118,8 @@ describe('a connection', () => {
     await connection.query('BEGIN');
     states.push(connection.getTransactionStatus());
     await expect(connection.query('SELECT 1/0')).rejects.toThrow();
+    // The server tells of the error first, and of the state behind it.
+    await waitFor(() => connection.isReady, { message: 'the server to be ready' });
     states.push(connection.getTransactionStatus());
     await connection.query('ROLLBACK');
     expect(states).toEqual(['I', 'T', 'E']);

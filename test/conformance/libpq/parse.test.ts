@@ -10,7 +10,7 @@ import { Libpq, libpqPath, type LibpqParse } from '../../support/libpq.js';
 /** Other cases than every run's: `LIBPQ_FUZZ_SEED=7 LIBPQ_FUZZ_CASES=500000 npx vitest run test/conformance/libpq`. */
 const SEED = Number(process.env.LIBPQ_FUZZ_SEED ?? 20_261_122);
 /** For each grammar. */
-const MUTATIONS = Number(process.env.LIBPQ_FUZZ_CASES ?? 20_000);
+const MUTATIONS = Number(process.env.LIBPQ_FUZZ_CASES ?? 12_000);
 
 const corpora: readonly (readonly [string, readonly string[]])[] = [
   ['URIs', URI_CORPUS],
