@@ -305,7 +305,9 @@ export class PostgresServer implements AsyncDisposable {
     const lines = await this.#pidFile();
     const status = lines[7]?.trim();
     if (Number(lines[0]) !== pid) return false;
-    return status === 'ready' || (status === 'standby' && String(this.settings['hot_standby']) === 'off');
+    return (
+      status === 'ready' || (status === 'standby' && ['off', 'false'].includes(String(this.settings['hot_standby'])))
+    );
   }
 
   async #pidFile(): Promise<string[]> {

@@ -23,7 +23,7 @@ const AT_ONCE = 50;
  * How long an attempt may take, in the time that a good one takes here and now, with as many others at once: some end
  * early on their way, some at its end, and the rest where they hang.
  */
-const PATIENCE = [0.1, 0.6, 1.2, 3];
+const PATIENCE = [0.05, 0.3, 0.8, 1.5];
 
 const authority = await createAuthority('Root');
 const certificate = await authority.issue({ dns: ['localhost'], ips: ['127.0.0.1'] });
