@@ -3,6 +3,7 @@ import type { OnApplicationShutdown, OnModuleInit } from '@nestjs/common';
 import { ModuleRef } from '@nestjs/core';
 import { isIP } from 'node:net';
 import type { PgClient } from './client/pg-client.js';
+import { isSocketDirectory } from './connect/attempt.js';
 import { PgConnectError } from './connect/connect.error.js';
 import type { Connector } from './connect/connection-factory.js';
 import { PgModuleError } from './errors/pg-module.error.js';
@@ -189,7 +190,7 @@ export class PgLifecycle implements OnModuleInit, OnApplicationShutdown {
 }
 
 function isLocal(host: string): boolean {
-  return host.startsWith('/') || host.startsWith('@') || host === 'localhost' || host === '::1' || isLoopback(host);
+  return isSocketDirectory(host) || host === 'localhost' || host === '::1' || isLoopback(host);
 }
 
 function isLoopback(host: string): boolean {
