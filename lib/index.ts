@@ -13,7 +13,7 @@ export {
 export { PgPool, type BorrowOptions, type PgPoolEvents } from './pool/pg-pool.js';
 export type { PoolMessages } from './pool/channels.js';
 export type { DialFailure } from './pool/dialler.js';
-export type { PoolOptions } from './pool/pool-options.js';
+export type { PoolOptions, PoolReset } from './pool/pool-options.js';
 export type { DrainReport } from './pool/engine.js';
 export type { Holder } from './pool/pool-errors.js';
 export type { PoolCounters, PoolStats } from './pool/pool-stats.js';

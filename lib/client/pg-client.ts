@@ -5,7 +5,9 @@ import type { CustomTypesConfig } from 'pg';
 import { PgModuleError } from '../errors/pg-module.error.js';
 import { AuthenticationGuard, type AuthenticationPolicy } from './authentication-guard.js';
 import { sendCancelRequest } from './cancel-request.js';
+import { isConnectionFault } from './connection-fault.js';
 import { ReadyConnection } from './ready-connection.js';
+import { SESSION_RESETS, type SessionReset } from './session-reset.js';
 
 /** What TLS gives a connection, in the terms of libpq's sslmodes. */
 export interface ConnectionSecurity {
@@ -32,6 +34,8 @@ export interface PgClientOptions {
   readonly session: Readonly<Record<string, string>>;
   readonly queryTimeoutMillis: number;
   readonly types: CustomTypesConfig | undefined;
+  /** The settings ask for a server that takes writes. */
+  readonly wantsWrites: boolean;
   /** Opens a second stream to the same server, encrypted like the first: for CancelRequests. */
   readonly dialAgain: (signal: AbortSignal) => Promise<Duplex>;
 }
@@ -63,7 +67,9 @@ export class PgClient extends pg.Client {
   /** Whether the connection is encrypted, and what is known of the server's identity. */
   readonly security: ConnectionSecurity;
   readonly #options: PgClientOptions;
+  readonly #connection: ReadyConnection;
   readonly #parameters = new Map<string, string>();
+  #fault: string | undefined;
   #closing: Promise<void> | undefined;
 
   /** @internal Connections are opened by a connection factory. */
@@ -83,6 +89,7 @@ export class PgClient extends pg.Client {
       connection,
     } as pg.ClientConfig);
     this.#options = options;
+    this.#connection = connection;
     this.security = options.security;
     // A lost connection shows at its next use, and by its end. It must not end the process as an unheard event would.
     this.on('error', () => undefined);
@@ -90,6 +97,9 @@ export class PgClient extends pg.Client {
     this.connection.on('parameterStatus', (message: { parameterName: string; parameterValue: string }) =>
       this.#parameters.set(message.parameterName, message.parameterValue),
     );
+    this.connection.on('errorMessage', ({ code }: { code?: string }) => {
+      if (isConnectionFault(code, options.wantsWrites)) this.#fault = code;
+    });
   }
 
   /** The backend's process id: what pg_stat_activity calls `pid`. */
@@ -118,6 +128,22 @@ export class PgClient extends pg.Client {
   get isClosed(): boolean {
     const internals = this.#internals;
     return internals._ended || internals._ending || !internals._queryable || this.#options.stream.destroyed;
+  }
+
+  /** The SQLSTATE of an error that made the whole connection useless, if there was one. A pool does not lend it again. */
+  get fault(): string | undefined {
+    return this.#fault;
+  }
+
+  /**
+   * @internal Has the server forget what the last user did to the session. Nobody need wait for that: what is sent next
+   * travels behind it in the same flight. Only while the connection {@link PgClient.isReady}.
+   */
+  resetSession(reset: SessionReset): void {
+    // The one under way has not been followed by anything yet: the connection would not be ready.
+    if (this.#connection.isAhead) return;
+    if (reset === 'discard-all') this.#connection.forgetStatements();
+    this.#connection.sendAhead(SESSION_RESETS[reset]);
   }
 
   /** @internal pg asks this for the startup message; ours holds the resolved settings and nothing of the environment. */

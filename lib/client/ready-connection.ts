@@ -9,6 +9,9 @@ import { PgModuleError } from '../errors/pg-module.error.js';
 interface ConnectionInternals {
   _connecting: boolean;
   _ending: boolean;
+  parsedStatements: Record<string, string>;
+  submittedNamedStatements: Record<string, string>;
+  query(text: string): void;
   attachListeners(stream: Duplex): void;
 }
 
@@ -17,9 +20,14 @@ const ConnectionBase = pg.Connection as unknown as new (config: {
   ssl: false;
 }) => pg.Connection & ConnectionInternals;
 
+/** What a simple statement is answered with, besides an error and the ReadyForQuery at the end. */
+const ANSWERS: ReadonlySet<string | symbol> = new Set(['commandComplete', 'rowDescription', 'dataRow', 'emptyQuery']);
+
 /** pg's protocol connection over a byte stream that is connected already, and encrypted where it has to be. */
 export class ReadyConnection extends ConnectionBase {
   #refused = false;
+  /** A statement that was sent ahead has not been answered yet. */
+  #isAhead = false;
 
   constructor(stream: Duplex) {
     super({ stream, ssl: false });
@@ -46,10 +54,33 @@ export class ReadyConnection extends ConnectionBase {
     this.stream.destroy(reason);
   }
 
+  /**
+   * Sends a statement whose answer pg's client never sees, so that what pg sends next travels behind it in the same
+   * flight. Only while nothing else is under way. If the statement fails or leaves a transaction open, the session ends,
+   * and what was sent behind it fails with the reason.
+   */
+  sendAhead(text: string): void {
+    this.#isAhead = true;
+    this.query(text);
+  }
+
+  get isAhead(): boolean {
+    return this.#isAhead;
+  }
+
+  /** The server has no prepared statements of this session any more. */
+  forgetStatements(): void {
+    this.parsedStatements = {};
+    this.submittedNamedStatements = {};
+  }
+
   override emit(event: string | symbol, ...args: unknown[]): boolean {
     if (this.#refused && event !== 'error' && event !== 'end') return false;
+    if (this.#isAhead && this.#keep(event, args[0])) return true;
     try {
-      return super.emit(event, ...args);
+      const heard = super.emit(event, ...args);
+      if (event === 'commandComplete' && deallocatesAll(args[0] as { text: string })) this.forgetStatements();
+      return heard;
     } catch (error) {
       // An application's listener or callback threw. That is its own uncaught exception, as everywhere in Node, and not
       // the parser's, which has more messages to read.
@@ -58,6 +89,19 @@ export class ReadyConnection extends ConnectionBase {
       });
       return true;
     }
+  }
+
+  /** Keeps the answer of a statement that was sent ahead from pg's client. */
+  #keep(event: string | symbol, message: unknown): boolean {
+    if (event === 'errorMessage') {
+      this.refuse(resetFailed((message as Error).message, message));
+      return true;
+    }
+    if (event !== 'readyForQuery') return ANSWERS.has(event);
+    this.#isAhead = false;
+    const { status } = message as { status: string };
+    if (status !== 'I') this.refuse(resetFailed(`it left the session in a transaction (status ${status})`));
+    return true;
   }
 
   /**
@@ -80,6 +124,19 @@ export class ReadyConnection extends ConnectionBase {
       });
     }
   }
+}
+
+function deallocatesAll({ text }: { text: string }): boolean {
+  return text === 'DISCARD ALL' || text === 'DEALLOCATE ALL';
+}
+
+function resetFailed(reason: string, cause?: unknown): PgModuleError {
+  return new PgModuleError(
+    'PG_CONNECTION_LOST',
+    `the session could not be reset (pool.reset), so its connection was closed: ${reason}. A statement sent behind the ` +
+      'reset may have run; its result is not given away.',
+    { cause },
+  );
 }
 
 function notUnderstood(cause: unknown): PgModuleError {

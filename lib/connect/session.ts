@@ -125,6 +125,7 @@ function createClient(
     session: applicationName === undefined ? config.session : { ...config.session, application_name: applicationName },
     queryTimeoutMillis: config.queryTimeoutMillis,
     types: config.types,
+    wantsWrites: config.targetSessionAttrs === 'read-write' || config.targetSessionAttrs === 'primary',
     dialAgain: async (signal) => {
       const encryption = security.encrypted ? 'tls' : 'plain';
       return (await dialAttempt(opener, entry, target, encryption, signal)).stream;

@@ -2,6 +2,7 @@ import { PgModuleError } from '../errors/pg-module.error.js';
 import type { CallSite } from '../util/call-site.js';
 import type { Clock, Timer } from '../util/clock.js';
 import { deferred, type Deferred } from '../util/deferred.js';
+import { DrainDeadline } from './drain-deadline.js';
 import { Dialler, type DialFailure, type Need } from './dialler.js';
 import { LeakDetector } from './leak-detector.js';
 import { IdleStack } from './idle-stack.js';
@@ -79,7 +80,7 @@ export class PoolEngine<C extends PooledClient> {
   #keepaliveTimer: Timer | undefined;
   #opening: Deferred<void> | undefined;
   #draining: Promise<DrainReport> | undefined;
-  #emptied: Deferred<void> | undefined;
+  #drainDeadline: DrainDeadline | undefined;
 
   constructor({ name, limits, connect, isPermanent, events, clock }: EngineOptions<C>) {
     this.#name = name;
@@ -275,7 +276,7 @@ export class PoolEngine<C extends PooledClient> {
     this.#events.released(client, error);
     this.#leaks.returned(connection);
     if (retire) this.#close(connection, 'asked');
-    else if (isClean(client)) {
+    else if (isClean(client) && this.#resetSql === undefined) {
       this.#leased.delete(connection);
       this.#handOn(connection);
     } else void this.#recycle(connection);
@@ -283,14 +284,16 @@ export class PoolEngine<C extends PooledClient> {
 
   /**
    * Ends the pool: refuses new work, rejects waiters, closes what rests, waits for leases to come back, and at the
-   * deadline cancels running statements and closes their connections. Resolves when every socket is closed. Further
-   * calls share the first one's end.
+   * deadline cancels running statements and closes their connections. Resolves when every socket is closed. A further
+   * call shares the first one's end, and can bring its deadline forward.
    */
   drain(deadlineMillis: number): Promise<DrainReport> {
-    return (this.#draining ??= this.#drain(deadlineMillis));
+    this.#drainDeadline ??= new DrainDeadline(this.#clock);
+    this.#drainDeadline.notLaterThan(deadlineMillis);
+    return (this.#draining ??= this.#drain(this.#drainDeadline));
   }
 
-  async #drain(deadlineMillis: number): Promise<DrainReport> {
+  async #drain(deadline: DrainDeadline): Promise<DrainReport> {
     // The caller's assignment to #draining comes first: what follows may call back into the pool.
     await Promise.resolve();
     const closed = poolClosed(this.#name);
@@ -301,22 +304,13 @@ export class PoolEngine<C extends PooledClient> {
     this.#leaks.stop();
     this.#clock.clearTimeout(this.#keepaliveTimer);
     for (const connection of this.#idle.clear()) this.#close(connection, 'drain');
-    const holders = await this.#untilReturned(deadlineMillis);
-    while (this.#goodbyes.size > 0) await Promise.all(this.#goodbyes);
-    return { holders };
-  }
-
-  async #untilReturned(deadlineMillis: number): Promise<readonly Holder[]> {
-    if (this.total === 0) return [];
-    const emptied = (this.#emptied = deferred<void>());
-    const timer = this.#clock.setTimeout(() => emptied.resolve(), Math.max(1, deadlineMillis));
-    await emptied.promise;
-    this.#clock.clearTimeout(timer);
-    this.#emptied = undefined;
+    this.#settleDrain();
+    await deadline.over;
     const { holders } = this.#state();
     await Promise.all([...this.#leased].map((connection) => this.#takeAway(connection)));
     for (const connection of [...this.#resetting, ...this.#validating]) this.#close(connection, 'drain');
-    return holders;
+    while (this.#goodbyes.size > 0) await Promise.all(this.#goodbyes);
+    return { holders };
   }
 
   /** Cancels what the connection is doing, so that its borrower hears of it from the server, and closes it. */
@@ -345,11 +339,20 @@ export class PoolEngine<C extends PooledClient> {
     return leased;
   }
 
-  /** A clean connection goes to the next in the queue, or it rests. */
+  /** A connection without a transaction goes to the next in the queue, or it rests. */
   #handOn(connection: Leased<C> | Resetting<C>): void {
     const cause = this.#draining ? 'drain' : this.#unfit(connection);
-    if (cause === undefined) this.#serve(connection.rest(this.#clock.now()));
-    else this.#close(connection, cause);
+    if (cause !== undefined) {
+      this.#close(connection, cause);
+      return;
+    }
+    const { reset } = this.#limits;
+    if (reset === 'clean' || reset === 'discard-all') {
+      // Not awaited: what the next borrower sends travels behind it.
+      this.#counters.resets++;
+      connection.client.resetSession(reset);
+    }
+    this.#serve(connection.rest(this.#clock.now()));
   }
 
   #serve(connection: Idle<C>): void {
@@ -358,7 +361,7 @@ export class PoolEngine<C extends PooledClient> {
       waiter.resolve(this.#lend(connection, undefined, waiter.since));
       return;
     }
-    connection.client.unref();
+    if (this.#limits.allowExitOnIdle) connection.client.unref();
     this.#idle.push(connection);
     this.#armKeepalive();
   }
@@ -406,8 +409,15 @@ export class PoolEngine<C extends PooledClient> {
     this.#keepaliveTimer = this.#clock.setTimeout(round, Math.max(1, keepaliveMillis / 2), 'background');
   }
 
+  /** Own SQL may fail, and is awaited. */
+  get #resetSql(): string | undefined {
+    const { reset } = this.#limits;
+    return typeof reset === 'string' ? undefined : reset.sql;
+  }
+
   #unfit(connection: PooledConnection<C>): RetireCause | undefined {
     if (connection.client.isClosed) return 'lost';
+    if (connection.client.fault !== undefined) return 'fatal';
     if (connection.condemned !== undefined) return connection.condemned;
     // It is counted in no set while this is asked.
     if (this.total >= this.#limits.max) return 'resized';
@@ -427,9 +437,15 @@ export class PoolEngine<C extends PooledClient> {
       if (site === undefined) return;
       this.#events.warning(`Pool "${this.#name}": a connection taken at ${site} was released ${what}`);
     };
-    const outcome = await recycle(connection.client, this.#clock, () => {
-      this.#counters.resets++;
-      warn('inside an open transaction, which was rolled back. End every transaction before releasing.');
+    const outcome = await recycle(connection.client, this.#resetSql, this.#clock, {
+      rollingBack: () => {
+        this.#counters.resets++;
+        warn('inside an open transaction, which was rolled back. End every transaction before releasing.');
+      },
+      resetting: () => this.#counters.resets++,
+      resetFailed: (reason) => {
+        this.#events.warning(`Pool "${this.#name}": pool.reset failed, so a connection was closed: ${reason}`);
+      },
     });
     // A drain may have closed it meanwhile.
     if (!this.#resetting.delete(connection)) return;
@@ -468,8 +484,9 @@ export class PoolEngine<C extends PooledClient> {
   #grow(): void {
     if (this.#draining) return;
     const { max } = this.#limits;
-    // Those for whom a connection is being validated are as good as served.
-    const waiting = this.#suspended ? 0 : this.#waiters.length - this.#validating.size;
+    // Those for whom a connection is being validated or reset are as good as served.
+    const coming = this.#validating.size + this.#resetting.size;
+    const waiting = this.#suspended ? 0 : this.#waiters.length - coming;
     this.#dialler.pulse({ waiting, established: this.#established, floor: this.#floor, max });
   }
 
@@ -529,7 +546,7 @@ export class PoolEngine<C extends PooledClient> {
   }
 
   #settleDrain(): void {
-    if (this.total === 0) this.#emptied?.resolve();
+    if (this.#draining && this.total === 0) this.#drainDeadline?.end();
   }
 
   #aborted(signal: AbortSignal | undefined): PgModuleError {

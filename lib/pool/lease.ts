@@ -1,7 +1,7 @@
 import pg from 'pg';
 import type { PgClient } from '../client/pg-client.js';
 import { PgModuleError } from '../errors/pg-module.error.js';
-import type { CallSite } from '../util/call-site.js';
+import { CallSite } from '../util/call-site.js';
 
 type Listener = (...args: unknown[]) => void;
 type Method = (...args: unknown[]) => unknown;
@@ -13,7 +13,7 @@ type GiveBack = (retire: boolean, error: Error | undefined) => void;
 const METHODS = [
   ...['emit', 'eventNames', 'getMaxListeners', 'listenerCount', 'listeners', 'rawListeners', 'setMaxListeners'],
   ...['cancel', 'cancelRunning', 'close', 'connect', 'destroy', 'end', 'escapeIdentifier', 'escapeLiteral'],
-  ...['getStartupConf', 'getTransactionStatus', 'getTypeParser', 'parameter', 'ref', 'unref'],
+  ...['getStartupConf', 'getTransactionStatus', 'getTypeParser', 'parameter', 'ref', 'resetSession', 'unref'],
 ] as const;
 
 /** Data of a client that a lease shows. */
@@ -21,7 +21,7 @@ const PROPERTIES = [
   ...['binary', 'connection', 'connectionParameters', 'database', 'enableChannelBinding', 'hasExecuted', 'host'],
   ...['password', 'pipeline', 'port', 'processID', 'readyForQuery', 'replication', 'saslSession', 'scramMaxIterations'],
   ...['secretKey', 'ssl', 'sslNegotiation', 'user', 'activeQuery', 'queryQueue'],
-  ...['isClosed', 'isReady', 'isSettling', 'processId', 'security'],
+  ...['fault', 'isClosed', 'isReady', 'isSettling', 'processId', 'security'],
 ] as const;
 
 const ADDERS = ['addListener', 'on', 'once', 'prependListener', 'prependOnceListener'] as const;
@@ -47,6 +47,7 @@ export class PgLease extends LeaseBase implements pg.PoolClient {
   readonly #callSite: CallSite | undefined;
   #listeners: [event: string | symbol, listener: Listener][] | undefined;
   #released = false;
+  #releasedAt: CallSite | undefined;
   /** Something was set on the connection that the next borrower must not inherit. */
   #tainted = false;
 
@@ -117,6 +118,8 @@ export class PgLease extends LeaseBase implements pg.PoolClient {
     if (this.#released) throw this.#deadError();
     this.#forget(undefined, undefined);
     this.#released = true;
+    // Whoever has a call site for the acquire was within the budget.
+    if (this.#callSite) this.#releasedAt = new CallSite();
     this.#giveBack(Boolean(error) || this.#tainted, error instanceof Error ? error : undefined);
   }
 
@@ -173,10 +176,13 @@ export class PgLease extends LeaseBase implements pg.PoolClient {
   }
 
   #deadError(): PgModuleError {
-    const taken = this.#callSite ? ` It was taken at ${this.#callSite.toString()}.` : '';
+    const stacks =
+      this.#callSite && this.#releasedAt
+        ? `\nTaken:\n${this.#callSite.trace()}\nReleased:\n${this.#releasedAt.trace()}\nUsed again:`
+        : '';
     return new PgModuleError(
       'PG_LEASE_RELEASED',
-      `This connection has been released: it may be serving somebody else already, and cannot be used or released again.${taken}`,
+      `This connection has been released: it may be serving somebody else already, and cannot be used or released again.${stacks}`,
     );
   }
 }

@@ -266,7 +266,8 @@ export class PgPool extends pg.Pool {
   /**
    * Refuses new work, rejects waiters with `PG_POOL_CLOSED`, and waits for leases to come back, at most
    * `deadlineMillis` (default `drainTimeoutMillis`). Then running statements are cancelled and their connections closed:
-   * the report names who held them. Resolves when every socket is closed. The first call decides the deadline.
+   * the report names who held them. Resolves when every socket is closed. Further calls wait for the same end and can
+   * bring it forward: `drain(0)` ends by force, now.
    */
   async drain(deadlineMillis = this.#limits.drainTimeoutMillis): Promise<DrainReport> {
     const ends = this as { ending: boolean; ended: boolean };

@@ -1,6 +1,20 @@
 import type { PgClient } from '../client/pg-client.js';
+import type { SessionReset } from '../client/session-reset.js';
 import { assertKnownKeys } from '../config/unknown-option.js';
 import { PgModuleError } from '../errors/pg-module.error.js';
+
+/**
+ * What is done to a session between two leases, besides rolling back a transaction that was left open:
+ *
+ * - `rollback`: nothing else.
+ * - `clean`: settings, role, cursors, LISTEN, advisory locks, temporary tables and sequences' caches are forgotten.
+ * - `discard-all`: `DISCARD ALL`; prepared statements go as well.
+ * - `{ sql }`: statements of your own. If they fail or leave a transaction open, the connection is closed.
+ *
+ * The first three cost no round trip: the reset is sent at release, and who comes before its answer sends behind it. Your
+ * own SQL is awaited before the connection is lent again, for it may fail.
+ */
+export type PoolReset = 'rollback' | SessionReset | { readonly sql: string };
 
 export interface PoolOptions {
   /** Connections opened ahead and kept. Default 0. */
@@ -42,26 +56,12 @@ export interface PoolOptions {
   leakThresholdMillis?: number;
   /** How long shutdown waits for leases to come back, in milliseconds. Default 10 000. */
   drainTimeoutMillis?: number;
+  /** What is done to a session between two leases. Default `rollback`. */
+  reset?: PoolReset;
+  /** Connections that rest do not keep the process alive. Default true. */
+  allowExitOnIdle?: boolean;
   /** Sets up every new connection; part of connecting, and under its deadline. */
   onConnect?: (client: PgClient) => void | Promise<void>;
-}
-
-/** Pool options with every default filled in. */
-export interface ResolvedPoolOptions {
-  readonly min: number;
-  readonly max: number;
-  readonly acquireTimeoutMillis: number;
-  readonly connectTimeoutMillis: number;
-  readonly maxWaiting: number;
-  readonly idleTimeoutMillis: number;
-  readonly maxLifetimeSeconds: number;
-  readonly lifetimeJitter: number;
-  readonly maxUses: number;
-  readonly validateAfterIdleMillis: number;
-  readonly validateTimeoutMillis: number;
-  readonly keepaliveMillis: number;
-  readonly leakThresholdMillis: number;
-  readonly drainTimeoutMillis: number;
 }
 
 interface Range {
@@ -75,7 +75,7 @@ interface Range {
 /** setTimeout takes no more. */
 const MAX_MILLIS = 2 ** 31 - 1;
 
-const RANGES: { readonly [K in keyof ResolvedPoolOptions]: Range } = {
+const RANGES = {
   min: { byDefault: 0, min: 0, max: 100_000 },
   max: { byDefault: 10, min: 1, max: 100_000 },
   acquireTimeoutMillis: { byDefault: 30_000, min: 0, max: MAX_MILLIS },
@@ -90,9 +90,19 @@ const RANGES: { readonly [K in keyof ResolvedPoolOptions]: Range } = {
   keepaliveMillis: { byDefault: 0, min: 0, max: MAX_MILLIS },
   leakThresholdMillis: { byDefault: 0, min: 0, max: MAX_MILLIS },
   drainTimeoutMillis: { byDefault: 10_000, min: 0, max: MAX_MILLIS },
-};
+} as const satisfies Record<string, Range>;
 
-export const POOL_OPTION_NAMES = [...Object.keys(RANGES), 'onConnect'] as readonly string[];
+type NumberOption = keyof typeof RANGES;
+
+/** Pool options with every default filled in. */
+export interface ResolvedPoolOptions extends Readonly<Record<NumberOption, number>> {
+  readonly reset: PoolReset;
+  readonly allowExitOnIdle: boolean;
+}
+
+export const POOL_OPTION_NAMES: readonly string[] = [...Object.keys(RANGES), 'reset', 'allowExitOnIdle', 'onConnect'];
+
+const RESETS: readonly unknown[] = ['rollback', 'clean', 'discard-all'];
 
 /** What a user of another pool may write, and what to write instead. */
 const FOREIGN_NAMES: Record<string, string> = {
@@ -103,7 +113,6 @@ const FOREIGN_NAMES: Record<string, string> = {
   maxconn: 'write max.',
   minimumIdle: 'write min.',
   maximumPoolSize: 'write max.',
-  allowExitOnIdle: 'leave it out; idle connections never keep the process alive.',
   Client: 'use the option connectionFactory.',
   verify: 'write onConnect.',
   log: 'listen to the events of the pool.',
@@ -120,35 +129,36 @@ export function resolvePoolOptions(
   where = 'pool',
 ): ResolvedPoolOptions {
   assertKnownKeys(options, POOL_OPTION_NAMES, where, FOREIGN_NAMES);
-  const value = (name: keyof ResolvedPoolOptions): number => {
-    const { byDefault } = RANGES[name];
-    const given: unknown = options[name] ?? undefined;
-    return given === undefined ? byDefault : checkRange(name, given, where);
-  };
-  if (options.onConnect !== undefined && typeof options.onConnect !== 'function') {
-    throw invalid(`${where}.onConnect must be a function; it is ${shown(options.onConnect)}.`);
+  const { onConnect, reset = 'rollback', allowExitOnIdle = true } = options;
+  if (onConnect !== undefined && typeof onConnect !== 'function') {
+    throw invalid(`${where}.onConnect must be a function; it is ${shown(onConnect)}.`);
   }
-  const resolved: ResolvedPoolOptions = {
-    min: value('min'),
-    max: value('max'),
-    acquireTimeoutMillis: value('acquireTimeoutMillis'),
-    connectTimeoutMillis:
-      options.connectTimeoutMillis === undefined && connectTimeoutMillis !== undefined
-        ? connectTimeoutMillis
-        : value('connectTimeoutMillis'),
-    maxWaiting: value('maxWaiting'),
-    idleTimeoutMillis: value('idleTimeoutMillis'),
-    maxLifetimeSeconds: value('maxLifetimeSeconds'),
-    lifetimeJitter: value('lifetimeJitter'),
-    maxUses: value('maxUses'),
-    validateAfterIdleMillis: value('validateAfterIdleMillis'),
-    validateTimeoutMillis: value('validateTimeoutMillis'),
-    keepaliveMillis: value('keepaliveMillis'),
-    leakThresholdMillis: value('leakThresholdMillis'),
-    drainTimeoutMillis: value('drainTimeoutMillis'),
-  };
+  if (typeof allowExitOnIdle !== 'boolean') {
+    throw invalid(`${where}.allowExitOnIdle must be true or false; it is ${shown(allowExitOnIdle)}.`);
+  }
+  const numbers = Object.fromEntries(
+    Object.entries<Range>(RANGES).map(([name, { byDefault }]) => {
+      const given = options[name as NumberOption] ?? undefined;
+      return [name, given === undefined ? byDefault : checkRange(name as NumberOption, given, where)];
+    }),
+  ) as Record<NumberOption, number>;
+  if (options.connectTimeoutMillis === undefined && connectTimeoutMillis !== undefined) {
+    numbers.connectTimeoutMillis = connectTimeoutMillis;
+  }
+  const resolved = { ...numbers, reset: checkReset(reset, where), allowExitOnIdle };
   checkBounds(resolved.min, resolved.max, where);
   return Object.freeze(resolved);
+}
+
+function checkReset(reset: unknown, where: string): PoolReset {
+  if (RESETS.includes(reset)) return reset as PoolReset;
+  if (typeof reset !== 'object' || reset === null) {
+    throw invalid(`${where}.reset must be 'rollback', 'clean', 'discard-all' or { sql }; it is ${shown(reset)}.`);
+  }
+  assertKnownKeys(reset, ['sql'], `${where}.reset`);
+  const { sql } = reset as { sql?: unknown };
+  if (typeof sql === 'string' && sql.trim() !== '') return Object.freeze({ sql });
+  throw invalid(`${where}.reset.sql must be one or more statements; it is ${shown(sql)}.`);
 }
 
 /**
@@ -156,8 +166,8 @@ export function resolvePoolOptions(
  *
  * @throws PgModuleError `PG_CONFIG_INVALID` naming option, value and range
  */
-function checkRange(name: keyof ResolvedPoolOptions, given: unknown, where: string): number {
-  const { min, max, fraction } = RANGES[name];
+function checkRange(name: NumberOption, given: unknown, where: string): number {
+  const { min, max, fraction }: Range = RANGES[name];
   const isWhole = Number.isInteger(given) || given === max || fraction;
   if (typeof given === 'number' && isWhole && given >= min && given <= max) return given;
   const range = max === Infinity ? `at least ${min}` : `from ${min} to ${max}`;

@@ -15,7 +15,7 @@ export interface PoolCounters {
   connects: number;
   connectMillis: number;
   connectFailures: number;
-  /** Connections that came back inside a transaction and were rolled back. */
+  /** Sessions reset between two leases: rolled back, or by `pool.reset`. */
   resets: number;
   /** Leases held longer than `leakThresholdMillis`. */
   leaks: number;

@@ -9,6 +9,7 @@ export type RetireCause =
   | 'evicted' // evict()
   | 'resized' // resize() to a smaller pool
   | 'lost' // the session ended by itself
+  | 'fatal' // an error of the server that leaves the connection useless
   | 'invalid' // gave no answer when it was validated
   | 'busy' // released while a statement was running
   | 'reset' // could not be brought back to a clean state

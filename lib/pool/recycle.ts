@@ -1,5 +1,5 @@
 import type { Clock } from '../util/clock.js';
-import { Deadline } from '../util/deadline.js';
+import { Deadline, withSignal } from '../util/deadline.js';
 import { formatMillis } from '../util/duration.js';
 import type { PooledClient } from './pooled-client.js';
 
@@ -16,8 +16,25 @@ export function isClean(client: PooledClient): boolean {
   return client.isReady && client.getTransactionStatus() === 'I';
 }
 
-/** Brings a connection that came back unclean to a clean session, within five seconds. */
-export async function recycle(client: PooledClient, clock: Clock, rollingBack: () => void): Promise<Recycled> {
+/** What recycling tells on its way. */
+export interface RecycleSteps {
+  rollingBack(): void;
+  /** The pool's own SQL runs. */
+  resetting(): void;
+  /** Why the pool's own SQL did not give a clean session. */
+  resetFailed(reason: string): void;
+}
+
+/**
+ * Brings a connection that came back to a clean session, within five seconds: out of its transaction, and through the
+ * pool's own SQL, if there is any.
+ */
+export async function recycle(
+  client: PooledClient,
+  sql: string | undefined,
+  clock: Clock,
+  steps: RecycleSteps,
+): Promise<Recycled> {
   // A statement that pg itself refuses leaves the client busy until its callback, which we may be in, has returned.
   await Promise.resolve();
   if (!client.isReady && !client.isSettling) return client.isClosed ? 'lost' : 'busy';
@@ -25,13 +42,32 @@ export async function recycle(client: PooledClient, clock: Clock, rollingBack: (
   const deadline = new Deadline(RESET_MILLIS, expired, clock);
   if (!client.isReady) await untilReady(client, deadline.signal);
   if (client.isReady && client.getTransactionStatus() !== 'I') {
-    rollingBack();
+    steps.rollingBack();
     client.query('ROLLBACK').catch(() => undefined);
     await untilReady(client, deadline.signal);
   }
+  const failure = sql !== undefined && isClean(client) ? await run(client, sql, deadline.signal, steps) : undefined;
   deadline.clear();
-  if (isClean(client)) return 'clean';
-  return client.isClosed ? 'lost' : 'reset';
+  if (client.isClosed) return 'lost';
+  if (failure !== undefined) steps.resetFailed(failure);
+  return failure === undefined && isClean(client) ? 'clean' : 'reset';
+}
+
+/** Runs the pool's own SQL, and says why the session is not clean after it, if it is not. */
+async function run(
+  client: PooledClient,
+  sql: string,
+  signal: AbortSignal,
+  steps: RecycleSteps,
+): Promise<string | undefined> {
+  steps.resetting();
+  try {
+    await withSignal(client.query(sql), signal);
+  } catch (error) {
+    return (error as Error).message;
+  }
+  const status = client.getTransactionStatus();
+  return status === 'I' ? undefined : `it left a transaction open (status ${String(status)})`;
 }
 
 /** Whether the server still answers on this connection. */

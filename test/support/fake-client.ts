@@ -1,4 +1,5 @@
 import { EventEmitter } from 'node:events';
+import type { SessionReset } from '../../lib/client/session-reset.js';
 import type { PooledClient } from '../../lib/pool/pooled-client.js';
 
 /** A connection without a server: a test says what the server does. */
@@ -8,6 +9,7 @@ export class FakeClient extends EventEmitter implements PooledClient {
   isSettling = false;
   isClosed = false;
   destroyed = false;
+  fault: string | undefined;
   readonly queries: string[] = [];
   cancels = 0;
   /** Whether its socket would keep the process alive. */
@@ -28,19 +30,24 @@ export class FakeClient extends EventEmitter implements PooledClient {
   query(text: string): Promise<unknown> {
     this.queries.push(text);
     this.isReady = false;
-    if (this.answers) {
+    return new Promise((resolve) => {
+      if (!this.answers) return;
       setImmediate(() => {
         this.status = 'I';
         this.becomeReady();
+        resolve(undefined);
       });
-    }
-    return Promise.resolve();
+    });
   }
 
   becomeReady(): void {
     this.isReady = true;
     this.isSettling = false;
     this.emit('drain');
+  }
+
+  resetSession(reset: SessionReset): void {
+    this.queries.push(reset);
   }
 
   cancelRunning(): Promise<void> {

@@ -34,11 +34,11 @@ describe('private parts of pg.Client', () => {
 });
 
 describe('private parts of pg.Connection', () => {
-  it.each(['_ending', 'stream', 'parsedStatements'])('%s is a field', (name) => {
+  it.each(['_ending', 'stream', 'parsedStatements', 'submittedNamedStatements'])('%s is a field', (name) => {
     expect(Object.keys(connection)).toContain(name);
   });
 
-  it.each(['attachListeners', 'connect'])('%s is a method', (name) => {
+  it.each(['attachListeners', 'connect', 'query'])('%s is a method', (name) => {
     expect(pg.Connection.prototype).toHaveProperty(name, expect.any(Function));
   });
 

@@ -49,6 +49,7 @@ const TYPES = [
   'PoolCounters',
   'PoolMessages',
   'PoolOptions',
+  'PoolReset',
   'PoolStats',
   'RetireCause',
   'RetryOptions',

@@ -275,8 +275,8 @@ describe('what a released connection was doing', () => {
     expect(closed).toEqual([]);
   });
 
-  it('waits for ReadyForQuery behind an error, and keeps the connection', async () => {
-    const { acquire, release, closed } = setUp({ max: 1 });
+  it('waits for ReadyForQuery behind an error, keeps the connection, and opens no other for who waits', async () => {
+    const { acquire, release, closed, clients } = setUp({ max: 2 });
     const lease = await acquire();
     lease.client.isReady = false;
     lease.client.isSettling = true;
@@ -287,6 +287,7 @@ describe('what a released connection was doing', () => {
     expect((await next).client).toBe(lease.client);
     expect(lease.client.queries).toEqual([]);
     expect(closed).toEqual([]);
+    expect(clients).toHaveLength(1);
   });
 
   it('replaces a connection that died while it was lent, or while it was being reset', async () => {
@@ -623,6 +624,81 @@ describe('stats', () => {
   });
 });
 
+describe('reset', () => {
+  it.each(['clean', 'discard-all'] as const)('%s is sent at release, and nobody waits for it', async (reset) => {
+    const { engine, acquire, release } = setUp({ max: 1, reset });
+    const lease = await acquire();
+    release(lease);
+    expect(lease.client.queries).toEqual([reset]);
+    expect(engine.tryAcquire(undefined)?.client).toBe(lease.client);
+    expect(engine.stats().resets).toBe(1);
+  });
+
+  it('follows the ROLLBACK, and is not sent on a connection that is closed', async () => {
+    const { acquire, release } = setUp({ max: 1, maxUses: 2, reset: 'discard-all' });
+    const lease = await acquire();
+    lease.client.status = 'T';
+    release(lease);
+    const again = await acquire();
+    expect(again.client.queries).toEqual(['ROLLBACK', 'discard-all']);
+    release(again);
+    expect(again.client.queries).toEqual(['ROLLBACK', 'discard-all']);
+  });
+
+  it('{ sql } is awaited before the connection is lent again', async () => {
+    const { engine, acquire, release, clients } = setUp({ reset: { sql: 'RESET ROLE' } });
+    const lease = await acquire();
+    release(lease);
+    expect(engine.stats()).toMatchObject({ resetting: 1, idle: 0 });
+    const next = await acquire();
+    expect(next.client).toBe(lease.client);
+    expect(next.client.queries).toEqual(['RESET ROLE']);
+    expect(engine.stats().resets).toBe(1);
+    // The borrower waited for the reset, and not for a connection of its own.
+    expect(clients).toHaveLength(1);
+  });
+
+  it('{ sql } that fails, hangs, or leaves a transaction open costs the connection, with a warning', async () => {
+    const { acquire, release, closed, warnings, clock } = setUp({ max: 1, reset: { sql: 'SELECT mine()' } });
+    const failing = await acquire();
+    failing.client.query = () => Promise.reject(new Error('no such function'));
+    release(failing);
+    const open = await acquire();
+    open.client.query = () => Promise.resolve((open.client.status = 'T'));
+    release(open);
+    const hanging = await acquire();
+    hanging.client.query = () => new Promise(() => undefined);
+    release(hanging);
+    const next = acquire();
+    await clock.advance(5_000);
+    await next;
+    expect(closed).toEqual(['reset', 'reset', 'reset']);
+    expect(warnings.map((warning) => warning.replace(/.*was closed: /, ''))).toEqual([
+      'no such function',
+      'it left a transaction open (status T)',
+      'no answer within 5 s',
+    ]);
+  });
+});
+
+describe('an error that makes the connection useless', () => {
+  it('retires it when it comes back', async () => {
+    const { acquire, release, closed } = setUp({ max: 1 });
+    const lease = await acquire();
+    lease.client.fault = '08006';
+    release(lease);
+    expect((await acquire()).client).not.toBe(lease.client);
+    expect(closed).toEqual(['fatal']);
+  });
+});
+
+it('keeps the process alive by connections that rest where allowExitOnIdle is false', async () => {
+  const { acquire, release } = setUp({ allowExitOnIdle: false });
+  const lease = await acquire();
+  release(lease);
+  expect(lease.client.isRef).toBe(true);
+});
+
 describe('resize', () => {
   it('closes what is above the new max: what rests at once, what is lent when it comes back', async () => {
     const { engine, acquire, release, closed } = setUp({ max: 4 });
@@ -872,6 +948,19 @@ describe('drain', () => {
     expect(idle.client.cancels).toBe(0);
     expect(clients.every((client) => client.isClosed)).toBe(true);
     expect(engine.total).toBe(0);
+    expect(clock.timers).toBe(0);
+  });
+
+  it('ends earlier when a further call asks for it, and never later', async () => {
+    const { engine, clock, acquire } = setUp();
+    const lease = await acquire();
+    const end = engine.drain(60_000);
+    void engine.drain(90_000);
+    await clock.advance(1_000);
+    expect(await outcome(end)).toBe('pending');
+    void engine.drain(0);
+    expect(await end).toEqual({ holders: [{ heldMillis: 1_000, callSite: undefined }] });
+    expect(lease.client.isClosed).toBe(true);
     expect(clock.timers).toBe(0);
   });
 

@@ -4,6 +4,7 @@ import pg from 'pg';
 import { describe, expect, it, vi } from 'vitest';
 import { PgClient } from '../../../lib/client/pg-client.js';
 import { PgLease } from '../../../lib/pool/lease.js';
+import { CallSite } from '../../../lib/util/call-site.js';
 
 function client(): PgClient {
   return new PgClient({
@@ -17,6 +18,7 @@ function client(): PgClient {
     authentication: { requireAuth: undefined, channelBinding: 'prefer', encrypted: false, certificateMissing: false },
     session: {},
     queryTimeoutMillis: 0,
+    wantsWrites: false,
     types: undefined,
     dialAgain: () => Promise.reject(new Error('not here')),
   });
@@ -64,6 +66,22 @@ describe('a lease', () => {
     expect(() => lease.connection).toThrow(dead);
     expect(() => lease.end()).toThrow(dead);
     expect(returned).toHaveLength(1);
+  });
+
+  it('tells where it was taken and where it was released, with both stacks', () => {
+    const taken = (() => new CallSite())();
+    const lease = new PgLease(client(), () => undefined, taken);
+    const giveBackEarly = (): void => lease.release();
+    giveBackEarly();
+    let error: Error | undefined;
+    try {
+      lease.release();
+    } catch (reason) {
+      error = reason as Error;
+    }
+    expect(error?.message).toMatch(
+      /\nTaken:\n {4}at .*lease\.test\.ts[^]*\nReleased:\n {4}at .*giveBackEarly .*lease\.test\.ts/,
+    );
   });
 
   it('tells of it in the form in which it was asked: callback, submittable, promise', async () => {

@@ -19,6 +19,8 @@ describe('resolvePoolOptions', () => {
       keepaliveMillis: 0,
       leakThresholdMillis: 0,
       drainTimeoutMillis: 10_000,
+      reset: 'rollback',
+      allowExitOnIdle: true,
     });
     expect(Object.isFrozen(resolved)).toBe(true);
   });
@@ -40,6 +42,11 @@ describe('resolvePoolOptions', () => {
     [{ lifetimeJitter: 1.1 }, /pool\.lifetimeJitter must be a number from 0 to 1; it is 1\.1/],
     [{ maxUses: -1 }, /pool\.maxUses must be a whole number at least 0/],
     [{ onConnect: 'SET x' }, /pool\.onConnect must be a function; it is "SET x"/],
+    [{ reset: 'discard' }, /pool\.reset must be 'rollback', 'clean', 'discard-all' or \{ sql \}; it is "discard"/],
+    [{ reset: null as unknown as string }, /pool\.reset must be .* it is null/],
+    [{ reset: { sql: ' ' } }, /pool\.reset\.sql must be one or more statements; it is " "/],
+    [{ reset: { query: 'RESET ALL' } }, /"query".*pool\.reset/],
+    [{ allowExitOnIdle: 1 }, /pool\.allowExitOnIdle must be true or false; it is 1/],
     [{ maxx: 3 }, /"maxx" .*did you mean "max"/],
     [{ maxconn: 3 }, /"maxconn" .*write max/],
     [{ connectionTimeoutMillis: 3 }, /acquireTimeoutMillis .* connectTimeoutMillis/],
