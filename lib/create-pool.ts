@@ -3,7 +3,9 @@ import { assertConnection, Connector, type ConnectionFactory } from './connect/c
 import { PgModuleError } from './errors/pg-module.error.js';
 import { resolveOptions, type PgOptions, type ResolvedOptions } from './pg.options.js';
 import { DEFAULT_POOL_NAME } from './pg.tokens.js';
+import { libraryOptions } from './library-options.js';
 import { PgPool } from './pool/pg-pool.js';
+import { unpooledClient } from './pool/unpooled-client.js';
 import { TlsMaterial } from './tls/tls-material.js';
 import { systemClock } from './util/clock.js';
 
@@ -55,17 +57,11 @@ export function poolOf(
   connector: Connector,
 ): PgPool {
   const { config, limits } = options;
-  const [first] = config.hosts;
   return new PgPool({
     name,
     limits,
-    shown: {
-      host: first?.host ?? first?.hostaddr,
-      port: first?.port,
-      user: config.user,
-      database: config.database,
-      application_name: config.session['application_name'],
-    },
+    shown: libraryOptions(config, limits),
+    Client: unpooledClient(connect),
     connect: async (signal) => {
       const client = await connect({ signal });
       assertConnection(client, `The connection factory of the pool "${name}"`);

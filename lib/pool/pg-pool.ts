@@ -10,6 +10,7 @@ import { PgLease } from './lease.js';
 import { resolveBounds, type ResolvedPoolOptions } from './pool-options.js';
 import type { PoolStats } from './pool-stats.js';
 import { cancelPolitely } from './recycle.js';
+import type { UnpooledClient } from './unpooled-client.js';
 
 /** The pool's events and what their listeners get: pg.Pool's, and two more. */
 export interface PgPoolEvents {
@@ -27,8 +28,10 @@ export interface PgPoolEvents {
 export interface PgPoolSettings {
   readonly name: string;
   readonly limits: ResolvedPoolOptions;
-  /** The settings that libraries look for on a pg.Pool's `options`. */
-  readonly shown: Readonly<Record<string, unknown>>;
+  /** What libraries look for on a pg.Pool's `options`. */
+  readonly shown: Record<string, unknown>;
+  /** What they find as its `Client`: connections like the pool's, outside of it. */
+  readonly Client?: new (options?: unknown) => UnpooledClient;
   readonly connect: (signal: AbortSignal) => Promise<PgClient>;
   /** Trying again with the same settings cannot help. */
   readonly isPermanent: (error: Error) => boolean;
@@ -86,8 +89,10 @@ export class PgPool extends pg.Pool {
   }
 
   /** @internal Use `createPool` or the module. */
-  constructor({ name, limits, shown, connect, isPermanent, clock }: PgPoolSettings) {
-    super({ ...shown, min: limits.min, max: limits.max, idleTimeoutMillis: limits.idleTimeoutMillis });
+  constructor({ name, limits, shown, Client, connect, isPermanent, clock }: PgPoolSettings) {
+    super();
+    // Not through pg's constructor: it would read what is to be looked up when it is asked for.
+    Object.assign(this, { options: shown, Client });
     this.name = name;
     this.#limits = limits;
     this.#callSites = new CallSiteBudget(clock);
