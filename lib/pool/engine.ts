@@ -270,8 +270,10 @@ export class PoolEngine<C extends PooledClient> {
     this.#grow();
   }
 
-  /** Takes a lease back. `retire` closes the connection whatever its state. */
+  /** Takes a lease back. `retire` closes the connection whatever its state. One that has ended by itself is over. */
   release(connection: Leased<C>, retire: boolean, error?: Error): void {
+    // Its connection was lost, or a drain has taken it away.
+    if (!connection.is('leased')) return;
     const { client } = connection;
     this.#events.released(client, error);
     this.#leaks.returned(connection);
@@ -471,7 +473,8 @@ export class PoolEngine<C extends PooledClient> {
     const { retired } = this.#counters;
     retired[cause] = (retired[cause] ?? 0) + 1;
     client.ref();
-    const closed = NEEDS_CUT.has(cause) ? cutOff(client) : client.close();
+    const isRunning = cause === 'asked' && !client.isReady && !client.isSettling && !client.isClosed;
+    const closed = isRunning || NEEDS_CUT.has(cause) ? cutOff(client) : client.close();
     const goodbye = closed.then(() => {
       this.#goodbyes.delete(goodbye);
       this.#events.closed(client, cause);
@@ -522,8 +525,15 @@ export class PoolEngine<C extends PooledClient> {
     return this.#established < this.#floor ? 'floor' : undefined;
   }
 
-  /** A socket's end, seen from the socket. What is in use is seen to afterwards. */
+  /**
+   * A socket's end, seen from the socket. What is being reset or validated is seen to afterwards. A lease ends here: its
+   * borrower may never give it back, and holds nothing any more.
+   */
   #onLost(connection: PooledConnection<C>, error: Error | undefined): void {
+    if (connection.is('leased')) {
+      this.#leaks.returned(connection);
+      this.#close(connection, 'lost');
+    }
     if (!connection.is('idle')) return;
     this.#idle.remove(connection);
     this.#close(connection, 'lost');

@@ -145,7 +145,7 @@ export class PgPool extends pg.Pool {
     const signal = typeof argument === 'function' ? undefined : argument?.signal;
     const callSite = this.#callSites.take();
     const lease = this.#engine.acquire(callSite, signal).then((leased) => {
-      const giveBack = (retire: boolean, error: Error | undefined): void => this.#giveBack(leased, retire, error);
+      const giveBack = (retire: boolean, error: Error | undefined): void => this.#engine.release(leased, retire, error);
       return new PgLease(leased.client, giveBack, callSite);
     });
     if (!callback) return lease;
@@ -294,11 +294,6 @@ export class PgPool extends pg.Pool {
     return super.on(event as 'error', listener as () => void);
   }
 
-  #giveBack(leased: Leased<PgClient>, retire: boolean, error: Error | undefined): void {
-    // A drain that has passed its deadline has taken it away already.
-    if (leased.is('leased')) this.#engine.release(leased, retire, error);
-  }
-
   /** {@link PgPool.query} as the channel `nestjs-pg:query` sees it. */
   #observed(config: object | string, tell: QueryCallback): QueryCallback {
     const began = this.#clock.now();
@@ -330,7 +325,7 @@ export class PgPool extends pg.Pool {
     signal: AbortSignal | undefined,
   ): void {
     let done: QueryCallback = (error, result) => {
-      this.#giveBack(leased, false, undefined);
+      this.#engine.release(leased, false);
       tell(error, result);
     };
     if (signal) done = this.#cancellable(leased, signal, done, tell);
@@ -350,7 +345,7 @@ export class PgPool extends pg.Pool {
         }),
       );
       // Given back only when the request has arrived and been obeyed: it must not meet the next borrower's statement.
-      void cancelPolitely(leased.client, this.#clock).then(() => this.#giveBack(leased, false, undefined));
+      void cancelPolitely(leased.client, this.#clock).then(() => this.#engine.release(leased, false));
     };
     signal.addEventListener('abort', abort, { once: true });
     return (error, result) => {
@@ -362,12 +357,12 @@ export class PgPool extends pg.Pool {
 
   /** Cursors, streams, COPY: the connection is theirs until the server is ready for the next statement. */
   #submit(submittable: SubmittableQuery, values: unknown, callback: unknown): unknown {
-    this.#engine.acquire(undefined).then(
+    this.#engine.acquire(this.#callSites.take()).then(
       (leased) => {
         const { client } = leased;
         const done = (): void => {
           client.off('drain', done).off('end', done);
-          this.#giveBack(leased, false, undefined);
+          this.#engine.release(leased, false);
         };
         client.once('drain', done).once('end', done);
         try {

@@ -681,6 +681,28 @@ describe('reset', () => {
   });
 });
 
+describe('a lease whose connection is lost', () => {
+  it('holds nothing any more, whether it is given back or not', async () => {
+    const { engine, acquire, release, closed } = setUp({ max: 1 });
+    const lease = await acquire();
+    const next = acquire();
+    lease.client.die();
+    expect((await next).client).not.toBe(lease.client);
+    expect(closed).toEqual(['lost']);
+    release(lease);
+    expect(engine.stats()).toMatchObject({ leased: 1, total: 1 });
+  });
+});
+
+it('ends on the server what runs on a connection that is released to be closed', async () => {
+  const { acquire, release } = setUp();
+  const lease = await acquire();
+  lease.client.isReady = false;
+  release(lease, true);
+  await settle();
+  expect(lease.client).toMatchObject({ destroyed: true, cancels: 1 });
+});
+
 describe('an error that makes the connection useless', () => {
   it('retires it when it comes back', async () => {
     const { acquire, release, closed } = setUp({ max: 1 });
