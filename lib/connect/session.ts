@@ -1,5 +1,6 @@
 import type { Duplex } from 'node:stream';
 import { PgClient } from '../client/pg-client.js';
+import { untilReady } from '../client/until-ready.js';
 import type { HostEntry, ResolvedConfig } from '../config/resolved-config.js';
 import { PgModuleError } from '../errors/pg-module.error.js';
 import { CANNOT_CONNECT_NOW, isPermanentRefusal } from '../errors/sqlstate.js';
@@ -55,6 +56,10 @@ export async function openSession(
       if (opener.onConnect) {
         phase = 'onConnect';
         await withSignal(Promise.resolve(opener.onConnect(client)), signal);
+        // What it has not awaited is part of it, too.
+        await untilReady(client, signal);
+        const status = client.getTransactionStatus();
+        if (status !== 'I' && !signal.aborted) throw new Error(`it left a transaction open (status ${String(status)})`);
       }
       if (signal.aborted) throw signal.reason as Error;
       return client;

@@ -48,7 +48,7 @@ export interface EngineOptions<C extends PooledClient> {
 }
 
 /** Causes for which no polite goodbye can be expected to be heard. */
-const NEEDS_CUT: ReadonlySet<RetireCause> = new Set(['busy', 'reset', 'invalid']);
+const DOES_NOT_ANSWER: ReadonlySet<RetireCause> = new Set(['reset', 'invalid']);
 
 /**
  * The pool's rules, on any {@link PooledClient}.
@@ -391,8 +391,13 @@ export class PoolEngine<C extends PooledClient> {
     // A drain may have closed it meanwhile.
     if (!this.#validating.delete(connection)) return;
     const cause = alive ? this.#unfit(connection) : 'invalid';
-    if (cause === undefined) this.#serve(connection.prove(this.#clock.now()));
-    else this.#close(connection, cause);
+    if (cause === undefined) {
+      this.#serve(connection.prove(this.#clock.now()));
+      return;
+    }
+    this.#close(connection, cause);
+    // Its borrower may be served by one that rests below it.
+    this.#validateForWaiters();
   }
 
   /** Validates what has rested, as often as `keepaliveMillis` says. */
@@ -473,8 +478,9 @@ export class PoolEngine<C extends PooledClient> {
     const { retired } = this.#counters;
     retired[cause] = (retired[cause] ?? 0) + 1;
     client.ref();
-    const isRunning = cause === 'asked' && !client.isReady && !client.isSettling && !client.isClosed;
-    const closed = isRunning || NEEDS_CUT.has(cause) ? cutOff(client) : client.close();
+    const isRunning = !client.isReady && !client.isSettling && !client.isClosed;
+    const isMute = DOES_NOT_ANSWER.has(cause);
+    const closed = isRunning || isMute ? cutOff(client, this.#clock, !isMute) : client.close();
     const goodbye = closed.then(() => {
       this.#goodbyes.delete(goodbye);
       this.#events.closed(client, cause);

@@ -2,6 +2,9 @@ import type { Clock, Timer } from '../util/clock.js';
 import type { PooledClient } from './pooled-client.js';
 import type { PooledConnection } from './pooled-connection.js';
 
+/** Between two that retire, at least. */
+const PACE_MILLIS = 1_000;
+
 type Idle<C extends PooledClient> = PooledConnection<C, 'idle'>;
 
 /**
@@ -12,11 +15,14 @@ export class IdleStack<C extends PooledClient> {
   readonly #timeoutMillis: number;
   readonly #clock: Clock;
   readonly #expired: (connection: Idle<C>) => boolean;
+  readonly #paceMillis: number;
+  #lastRetired = -Infinity;
   #timer: Timer | undefined;
 
   /** `timeoutMillis` 0 = none retires; `expired` closes a connection, or says `false` when it is needed for `min`. */
   constructor(timeoutMillis: number, expired: (connection: Idle<C>) => boolean, clock: Clock) {
     this.#timeoutMillis = timeoutMillis;
+    this.#paceMillis = Math.min(timeoutMillis, PACE_MILLIS);
     this.#expired = expired;
     this.#clock = clock;
   }
@@ -59,24 +65,28 @@ export class IdleStack<C extends PooledClient> {
     return this.#connections.splice(0);
   }
 
-  /** One timer, for the connection that has rested longest: they retire one by one. */
+  /** One timer, for the connection that has rested longest. */
   #arm(): void {
     const [oldest] = this.#connections;
     if (this.#timeoutMillis === 0 || this.#timer !== undefined || !oldest) return;
-    const left = oldest.since + this.#timeoutMillis - this.#clock.now();
-    this.#timer = this.#clock.setTimeout(() => this.#retire(), Math.max(1, Math.ceil(left)), 'background');
+    const due = Math.max(oldest.since + this.#timeoutMillis, this.#lastRetired + this.#paceMillis);
+    const left = Math.max(1, Math.ceil(due - this.#clock.now()));
+    this.#timer = this.#clock.setTimeout(() => this.#retire(), left, 'background');
   }
 
+  /** They go one by one: the load that needed them all at once may come back. */
   #retire(): void {
     this.#timer = undefined;
     const now = this.#clock.now();
-    for (let [oldest] = this.#connections; oldest; [oldest] = this.#connections) {
-      if (now - oldest.since < this.#timeoutMillis) break;
+    const [oldest] = this.#connections;
+    if (oldest && now - oldest.since >= this.#timeoutMillis) {
       this.#connections.shift();
-      if (this.#expired(oldest)) continue;
-      // Kept for `min`: its idleness is counted anew.
-      oldest.since = now;
-      this.#connections.push(oldest);
+      if (this.#expired(oldest)) this.#lastRetired = now;
+      else {
+        // Kept for `min`: its idleness is counted anew.
+        oldest.since = now;
+        this.#connections.push(oldest);
+      }
     }
     this.#arm();
   }

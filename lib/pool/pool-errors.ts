@@ -50,7 +50,10 @@ export function acquireTimeout(state: PoolState, waitedMillis: number): PgModule
     return new PgModuleError('PG_ACQUIRE_TIMEOUT', text, options);
   }
   const numbers = `${holders.length} of ${max} are lent, ${dialling} are being opened, ${waiting} more borrowers wait`;
-  return new PgModuleError('PG_ACQUIRE_TIMEOUT', `${head}: ${numbers}. ${describeHolders(state)}`, options);
+  const refused = lastFailure
+    ? ` The last ${failures} attempts to open another have failed, at last with: ${lastFailure.message}`
+    : '';
+  return new PgModuleError('PG_ACQUIRE_TIMEOUT', `${head}: ${numbers}. ${describeHolders(state)}${refused}`, options);
 }
 
 function describeHolders({ holders }: PoolState): string {

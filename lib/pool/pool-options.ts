@@ -33,7 +33,9 @@ export interface PoolOptions {
    * `max` still has room do not count. Default: no limit.
    */
   maxWaiting?: number;
-  /** A connection that nobody has used for so long is closed, down to `min`; 0 = never. Default 300 000. */
+  /**
+   * A connection that nobody has used for so long is closed, down to `min` and one a second; 0 = never. Default 300 000.
+   */
   idleTimeoutMillis?: number;
   /** A connection is retired at this age; 0 = never. Default 3 600. */
   maxLifetimeSeconds?: number;

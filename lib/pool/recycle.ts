@@ -1,3 +1,4 @@
+import { untilReady } from '../client/until-ready.js';
 import type { Clock } from '../util/clock.js';
 import { Deadline, withSignal } from '../util/deadline.js';
 import { formatMillis } from '../util/duration.js';
@@ -7,6 +8,10 @@ import type { PooledClient } from './pooled-client.js';
 const RESET_MILLIS = 5_000;
 /** For a cancelled statement to tell of it. */
 const TOLD_MILLIS = 1_000;
+/** Before a CancelRequest is made again; twice as long each time. */
+const FIRST_PAUSE_MILLIS = 50;
+/** Before the requests that follow the first, where nobody hears whether it was heeded. */
+const FURTHER_PAUSES_MILLIS = [50, 150, 400];
 
 /** What can be done with a connection that came back: it is clean, or it is to be closed for this cause. */
 export type Recycled = 'clean' | 'busy' | 'lost' | 'reset';
@@ -80,37 +85,40 @@ export async function isAlive(client: PooledClient, timeoutMillis: number, clock
   return isClean(client);
 }
 
-/** Has the server cancel what it does for this connection, and waits a second until its borrower has been told. */
+/**
+ * Has the server cancel what it does for this connection, and waits a second for it to be done. A request that overtakes
+ * its statement on the way is passed over by the server, so it is made again.
+ */
 export async function cancelPolitely(client: PooledClient, clock: Clock): Promise<void> {
   const deadline = new Deadline(TOLD_MILLIS, () => new Error('cancelled too late'), clock);
-  const ready = untilReady(client, deadline.signal);
-  await client.cancelRunning().catch(() => deadline.abort(new Error('not cancelled')));
-  await ready;
+  for (let pause = FIRST_PAUSE_MILLIS; isBusy(client) && !deadline.signal.aborted; pause *= 2) {
+    await client.cancelRunning().catch(() => deadline.abort(new Error('not cancelled')));
+    const again = new Deadline(pause, () => new Error('not yet'), clock, deadline.signal);
+    await untilReady(client, again.signal);
+    again.clear();
+  }
   deadline.clear();
 }
 
-/** Cuts a connection off in the midst of something, and has the server stop what nobody waits for any more. */
-export async function cutOff(client: PooledClient): Promise<void> {
-  client.destroy();
-  await client.cancelRunning().catch(() => undefined);
-  await client.close();
+function isBusy(client: PooledClient): boolean {
+  return !client.isReady && !client.isClosed;
 }
 
-/** Resolves when the client is ready or closed, or the signal fires: look which. */
-function untilReady(client: PooledClient, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const done = (): void => {
-      client.off('drain', done);
-      client.off('end', done);
-      signal.removeEventListener('abort', done);
-      resolve();
-    };
-    if (client.isClosed || signal.aborted) {
-      resolve();
-      return;
+/**
+ * Cuts a connection off in the midst of something, and has the server stop what nobody waits for any more. A request that
+ * overtakes its statement on the way is passed over by the server: where the statement may just have been sent, some more
+ * follow.
+ */
+export async function cutOff(client: PooledClient, clock: Clock, isJustSent: boolean): Promise<void> {
+  client.destroy();
+  try {
+    await client.cancelRunning();
+    for (const pause of isJustSent ? FURTHER_PAUSES_MILLIS : []) {
+      await new Promise<void>((resolve) => clock.setTimeout(resolve, pause));
+      await client.cancelRunning();
     }
-    client.once('drain', done);
-    client.once('end', done);
-    signal.addEventListener('abort', done, { once: true });
-  });
+  } catch {
+    // Who cannot be reached cannot be asked.
+  }
+  await client.close();
 }
