@@ -1,3 +1,4 @@
+import { StatementCatalog } from './client/statement-catalog.js';
 import { PgConnectError } from './connect/connect.error.js';
 import { assertConnection, Connector, type ConnectionFactory } from './connect/connection-factory.js';
 import { PgModuleError } from './errors/pg-module.error.js';
@@ -40,6 +41,7 @@ export function connectorOf(options: ResolvedOptions, warn: Warn): Connector {
     tlsMaterial: new TlsMaterial(config.tls, { warn }),
     connectTimeoutMillis: limits.connectTimeoutMillis,
     onConnect,
+    statements: new StatementCatalog(limits.statementCache, warn),
     warn,
     clock: systemClock,
   };
@@ -68,6 +70,8 @@ export function poolOf(
       connector.adopt(client);
       return client;
     },
+    statements: connector.statements,
+    hasQueryTimeout: config.queryTimeoutMillis > 0,
     isPermanent,
     clock: systemClock,
   });

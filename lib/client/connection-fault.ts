@@ -8,6 +8,8 @@ const SESSION_IS_OVER: ReadonlySet<string> = new Set([
 ]);
 /** The SQLSTATE class of connection exceptions. */
 const CONNECTION_EXCEPTION = '08';
+/** protocol_violation: what the server says to a wrong number of parameters, too. Where it means more, it hangs up. */
+const PROTOCOL_VIOLATION = '08P01';
 /** read_only_sql_transaction: where a server that takes writes was asked for, this one has become a standby. */
 const READ_ONLY = '25006';
 
@@ -20,7 +22,7 @@ const READ_ONLY = '25006';
 export function isConnectionFault(sqlState: string | undefined, wantsWrites: boolean): boolean {
   if (sqlState === undefined) return false;
   return (
-    sqlState.startsWith(CONNECTION_EXCEPTION) ||
+    (sqlState.startsWith(CONNECTION_EXCEPTION) && sqlState !== PROTOCOL_VIOLATION) ||
     SESSION_IS_OVER.has(sqlState) ||
     (wantsWrites && sqlState === READ_ONLY)
   );

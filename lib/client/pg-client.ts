@@ -5,8 +5,12 @@ import type { CustomTypesConfig } from 'pg';
 import { PgModuleError } from '../errors/pg-module.error.js';
 import { AuthenticationGuard, type AuthenticationPolicy } from './authentication-guard.js';
 import { sendCancelRequest } from './cancel-request.js';
+import { FastPath } from './fast-path.js';
+import type { QueryCallback } from './fast-query.js';
+import type { PlainQuery } from './plain-query.js';
 import { isConnectionFault } from './connection-fault.js';
 import { ReadyConnection } from './ready-connection.js';
+import type { StatementCatalog } from './statement-catalog.js';
 import { SESSION_RESETS, type SessionReset } from './session-reset.js';
 
 /** What TLS gives a connection, in the terms of libpq's sslmodes. */
@@ -36,6 +40,8 @@ export interface PgClientOptions {
   readonly types: CustomTypesConfig | undefined;
   /** The settings ask for a server that takes writes. */
   readonly wantsWrites: boolean;
+  /** Shared by all connections that run the same texts. */
+  readonly statements: StatementCatalog;
   /** Opens a second stream to the same server, encrypted like the first: for CancelRequests. */
   readonly dialAgain: (signal: AbortSignal) => Promise<Duplex>;
 }
@@ -48,11 +54,28 @@ interface ClientInternals {
   secretKey: number | null;
   readyForQuery: boolean | undefined;
   _queryable: boolean;
+  pipeline: boolean;
   _ending: boolean;
   _ended: boolean;
   _activeQuery: object | null | undefined;
   _queryQueue: readonly object[];
+  _sentQueryQueue: readonly object[];
 }
+
+type Method = (...args: unknown[]) => unknown;
+
+interface Submittable {
+  submit: Method;
+  handleError?: (error: Error, connection: pg.Connection) => void;
+}
+
+function isSubmittable(config: unknown): config is Submittable {
+  return typeof (config as Partial<Submittable> | null | undefined)?.submit === 'function';
+}
+
+/** pg's own, looked up at each call: instrumentation replaces it. */
+const STOCK = pg.Client.prototype as unknown as { query: Method };
+let hasWarned = false;
 
 /** How long a CancelRequest may take. */
 const CANCEL_MILLIS = 1_000;
@@ -68,6 +91,7 @@ export class PgClient extends pg.Client {
   readonly security: ConnectionSecurity;
   readonly #options: PgClientOptions;
   readonly #connection: ReadyConnection;
+  readonly #fastPath: FastPath | undefined;
   readonly #parameters = new Map<string, string>();
   #fault: string | undefined;
   #closing: Promise<void> | undefined;
@@ -91,6 +115,7 @@ export class PgClient extends pg.Client {
     this.#options = options;
     this.#connection = connection;
     this.security = options.security;
+    this.#fastPath = this.#openFastPath(connection, options.statements);
     // A lost connection shows at its next use, and by its end. It must not end the process as an unheard event would.
     this.on('error', () => undefined);
     this.#guardAuthentication(connection);
@@ -114,14 +139,17 @@ export class PgClient extends pg.Client {
 
   /** No answer is awaited, and a statement sent now is the server's next. */
   get isReady(): boolean {
-    const internals = this.#internals;
-    return internals.readyForQuery === true && !internals._activeQuery && internals._queryQueue.length === 0;
+    return this.#internals.readyForQuery === true && this.#isQuiet;
   }
 
   /** The last statement failed and only the server's ReadyForQuery is still to come. */
   get isSettling(): boolean {
-    const internals = this.#internals;
-    return internals.readyForQuery !== true && !internals._activeQuery && internals._queryQueue.length === 0;
+    return this.#internals.readyForQuery !== true && this.#isQuiet;
+  }
+
+  get #isQuiet(): boolean {
+    const { _activeQuery, _queryQueue, _sentQueryQueue } = this.#internals;
+    return !_activeQuery && _queryQueue.length === 0 && _sentQueryQueue.length === 0;
   }
 
   /** The session is gone, or going. */
@@ -144,6 +172,24 @@ export class PgClient extends pg.Client {
     if (this.#connection.isAhead) return;
     if (reset === 'discard-all') this.#connection.forgetStatements();
     this.#connection.sendAhead(SESSION_RESETS[reset]);
+  }
+
+  /** @internal Whether statements are sent without waiting for the answers to those before them. */
+  setPipelining(isOn: boolean): void {
+    this.#internals.pipeline = isOn;
+  }
+
+  /** @internal Runs a plain query the short way. */
+  run(plain: PlainQuery, callback: QueryCallback): void {
+    const query: object = this.#fastPath?.query(plain, callback) ?? {
+      text: plain.statement.text,
+      values: plain.values,
+      rowMode: plain.isArrayMode ? 'array' : undefined,
+      query_timeout: plain.queryTimeoutMillis,
+      callback,
+    };
+    // Through the prototype, where instrumentation may have taken the method's place.
+    STOCK.query.call(this, query);
   }
 
   /** @internal pg asks this for the startup message; ours holds the resolved settings and nothing of the environment. */
@@ -220,6 +266,79 @@ export class PgClient extends pg.Client {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
+  }
+
+  static {
+    // pg's signatures, with plain statements taken the short way.
+    const query = function (this: PgClient, ...args: unknown[]): unknown {
+      const [config, values, callback] = args;
+      if (isSubmittable(config)) return this.#submit(config, args);
+      const tell = (typeof values === 'function' ? values : callback) as QueryCallback | undefined;
+      const parameters = typeof values === 'function' ? undefined : values;
+      const plain = tell && typeof tell !== 'function' ? undefined : this.#fastPath?.plain(config, parameters);
+      if (!plain) return STOCK.query.apply(this, args);
+      if (tell) {
+        this.run(plain, tell);
+        return undefined;
+      }
+      return new Promise((resolve, reject) => {
+        this.run(plain, (error, result) => (error ? reject(error) : resolve(result)));
+      }).catch((error: unknown) => {
+        // Where the application asked, instead of where the socket was read; as pg does.
+        if (error instanceof Error) Error.captureStackTrace(error);
+        throw error;
+      });
+    };
+    Object.defineProperty(this.prototype, 'query', { value: query, writable: true, configurable: true });
+  }
+
+  /**
+   * pg's timer for an answer is cleared by a callback that cursors and streams do not call, and then sends into whatever the
+   * connection does next. So theirs is kept here; where it runs out, the connection ends.
+   */
+  #submit(submittable: Submittable, args: unknown[]): unknown {
+    const millis = this.#options.queryTimeoutMillis;
+    if (millis === 0 || this.isClosed) return STOCK.query.apply(this, args);
+    const parameters = (this as unknown as { connectionParameters: { query_timeout: number } }).connectionParameters;
+    parameters.query_timeout = 0;
+    try {
+      return STOCK.query.apply(this, args);
+    } finally {
+      parameters.query_timeout = millis;
+      const timer = setTimeout(() => this.#giveUp(submittable), millis);
+      const done = (): void => {
+        clearTimeout(timer);
+        this.off('drain', done).off('end', done);
+      };
+      this.once('drain', done).once('end', done);
+    }
+  }
+
+  /** Ends the connection of a Submittable that is not done by its deadline. */
+  #giveUp(submittable: Submittable): void {
+    const internals = this.#internals;
+    const isQueued = internals._queryQueue.includes(submittable);
+    if (internals._activeQuery !== submittable && !isQueued) return;
+    this.destroy();
+    // It is told once, and not again by the end of the connection.
+    if (isQueued) internals._queryQueue = internals._queryQueue.filter((query) => query !== submittable);
+    else internals._activeQuery = null;
+    submittable.handleError?.(new Error('Query read timeout'), this.connection);
+    this.cancelRunning().catch(() => undefined);
+  }
+
+  /** Falls back to stock pg's way where pg is not as we know it. */
+  #openFastPath(connection: ReadyConnection, statements: StatementCatalog): FastPath | undefined {
+    const obstacle = FastPath.obstacle(this);
+    if (obstacle === undefined) return new FastPath(this, connection, statements);
+    if (!hasWarned) {
+      hasWarned = true;
+      process.emitWarning(
+        `This version of pg has no ${obstacle}: nestjs-pg runs statements the way of stock pg, which is slower.`,
+        { type: 'PgWarning' },
+      );
+    }
+    return undefined;
   }
 
   get #internals(): ClientInternals {

@@ -1,6 +1,8 @@
+import { EventEmitter } from 'node:events';
 import type { Duplex } from 'node:stream';
 import pg from 'pg';
 import { PgModuleError } from '../errors/pg-module.error.js';
+import { MessageReader, type MessageHandler } from './message-reader.js';
 
 /**
  * The parts of pg's Connection that its types do not name. They are used in this folder only, and
@@ -20,12 +22,17 @@ const ConnectionBase = pg.Connection as unknown as new (config: {
   ssl: false;
 }) => pg.Connection & ConnectionInternals;
 
+/** For a connection whose messages all go to pg. */
+const NOBODY: MessageHandler = { takes: () => false, take: () => undefined };
+
 /** What a simple statement is answered with, besides an error and the ReadyForQuery at the end. */
 const ANSWERS: ReadonlySet<string | symbol> = new Set(['commandComplete', 'rowDescription', 'dataRow', 'emptyQuery']);
 
 /** pg's protocol connection over a byte stream that is connected already, and encrypted where it has to be. */
 export class ReadyConnection extends ConnectionBase {
   #refused = false;
+  #handler: MessageHandler = NOBODY;
+  #isCorked = false;
   /** A statement that was sent ahead has not been answered yet. */
   #isAhead = false;
 
@@ -68,10 +75,11 @@ export class ReadyConnection extends ConnectionBase {
     return this.#isAhead;
   }
 
-  /** The server has no prepared statements of this session any more. */
+  /** The server has no prepared statements of this session any more: event `deallocated`. */
   forgetStatements(): void {
     this.parsedStatements = {};
     this.submittedNamedStatements = {};
+    this.emit('deallocated');
   }
 
   override emit(event: string | symbol, ...args: unknown[]): boolean {
@@ -104,25 +112,43 @@ export class ReadyConnection extends ConnectionBase {
     return true;
   }
 
+  /** Has messages dealt with that pg need not see. Before {@link ReadyConnection.connect}. */
+  handleBy(handler: MessageHandler): void {
+    this.#handler = handler;
+  }
+
+  /** Sends a request, in one write with all others of the same tick. */
+  sendSoon(request: Buffer): void {
+    const { stream } = this;
+    if (!stream.writable) return;
+    if (!this.#isCorked) {
+      this.#isCorked = true;
+      stream.cork();
+      process.nextTick(this.#uncork);
+    }
+    stream.write(request);
+  }
+
+  readonly #uncork = (): void => {
+    this.#isCorked = false;
+    this.stream.uncork();
+  };
+
   /**
-   * pg's parser throws at bytes that it does not understand, such as a request for Kerberos, out of the stream's event
-   * and so past everyone: that would end the process.
+   * pg's parser is given what the handler leaves. It throws at bytes that it does not understand, such as a request for
+   * Kerberos, out of the stream's event and so past everyone: that would end the process.
    */
   override attachListeners(stream: Duplex): void {
-    const before = stream.listeners('data');
-    super.attachListeners(stream);
-    for (const listener of stream.listeners('data')) {
-      if (before.includes(listener)) continue;
-      const parse = listener as (chunk: Buffer) => void;
-      stream.off('data', parse);
-      stream.on('data', (chunk: Buffer) => {
-        try {
-          parse.call(stream, chunk);
-        } catch (cause) {
-          this.refuse(notUnderstood(cause));
-        }
-      });
-    }
+    const forPg = new EventEmitter();
+    super.attachListeners(forPg as Duplex);
+    const reader = new MessageReader(this.#handler, (messages) => forPg.emit('data', messages));
+    stream.on('data', (chunk: Buffer) => {
+      try {
+        if (!this.#refused) reader.read(chunk);
+      } catch (cause) {
+        this.refuse(notUnderstood(cause));
+      }
+    });
   }
 }
 
@@ -140,6 +166,7 @@ function resetFailed(reason: string, cause?: unknown): PgModuleError {
 }
 
 function notUnderstood(cause: unknown): PgModuleError {
+  if (cause instanceof PgModuleError) return cause;
   const what = cause instanceof Error ? cause.message : String(cause);
   if (what.startsWith('Unknown authentication')) {
     return new PgModuleError(

@@ -1,5 +1,6 @@
 import type { Duplex } from 'node:stream';
 import { PgClient } from '../client/pg-client.js';
+import type { StatementCatalog } from '../client/statement-catalog.js';
 import { PgModuleError } from '../errors/pg-module.error.js';
 import { Deadline } from '../util/deadline.js';
 import { CallSite } from '../util/call-site.js';
@@ -64,6 +65,11 @@ export class Connector {
   constructor(opener: Opener, hook: ConnectionFactoryHook | undefined) {
     this.#opener = opener;
     this.#hook = hook;
+  }
+
+  /** What is known of the texts that its connections run. */
+  get statements(): StatementCatalog | undefined {
+    return this.#opener.statements;
   }
 
   /** The public factory. */

@@ -1,5 +1,6 @@
 import type { Duplex } from 'node:stream';
 import type { PgClient } from '../client/pg-client.js';
+import type { StatementCatalog } from '../client/statement-catalog.js';
 import type { ResolvedConfig } from '../config/resolved-config.js';
 import type { TlsMaterial } from '../tls/tls-material.js';
 import type { Clock } from '../util/clock.js';
@@ -18,6 +19,8 @@ export interface Opener {
   /** Deadline of one address, from the look-up to the end of `onConnect`; 0 = none. */
   readonly connectTimeoutMillis: number;
   readonly onConnect: ((client: PgClient) => void | Promise<void>) | undefined;
+  /** What is known of the texts that its connections run; `undefined` = none is prepared by name. */
+  readonly statements?: StatementCatalog;
   readonly warn: (message: string) => void;
   readonly clock: Clock;
 }

@@ -1,5 +1,6 @@
 import type { Duplex } from 'node:stream';
 import { PgClient } from '../client/pg-client.js';
+import { StatementCatalog } from '../client/statement-catalog.js';
 import { untilReady } from '../client/until-ready.js';
 import type { HostEntry, ResolvedConfig } from '../config/resolved-config.js';
 import { PgModuleError } from '../errors/pg-module.error.js';
@@ -130,6 +131,7 @@ function createClient(
     session: applicationName === undefined ? config.session : { ...config.session, application_name: applicationName },
     queryTimeoutMillis: config.queryTimeoutMillis,
     types: config.types,
+    statements: opener.statements ?? new StatementCatalog(0, opener.warn),
     wantsWrites: config.targetSessionAttrs === 'read-write' || config.targetSessionAttrs === 'primary',
     dialAgain: async (signal) => {
       const encryption = security.encrypted ? 'tls' : 'plain';

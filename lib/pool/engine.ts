@@ -12,7 +12,8 @@ import type { ResolvedPoolOptions } from './pool-options.js';
 import type { PooledClient } from './pooled-client.js';
 import { PooledConnection, type RetireCause } from './pooled-connection.js';
 import { cancelPolitely, cutOff, isAlive, isClean, recycle } from './recycle.js';
-import { WaitQueue } from './wait-queue.js';
+import { SharedConnections } from './shared-connections.js';
+import { WaitQueue, type Waiter } from './wait-queue.js';
 
 type Idle<C extends PooledClient> = PooledConnection<C, 'idle'>;
 export type Leased<C extends PooledClient> = PooledConnection<C, 'leased'>;
@@ -50,6 +51,26 @@ export interface EngineOptions<C extends PooledClient> {
 /** Causes for which no polite goodbye can be expected to be heard. */
 const DOES_NOT_ANSWER: ReadonlySet<RetireCause> = new Set(['reset', 'invalid']);
 
+/** Who waits for a connection of his own. */
+class Borrower<C extends PooledClient> implements Waiter<Leased<C>> {
+  since = 0;
+  readonly joinMillis = undefined;
+  readonly refuse: (error: Error) => void;
+  readonly #resolve: (leased: Leased<C>) => void;
+  readonly #callSite: CallSite | undefined;
+
+  constructor(resolve: (leased: Leased<C>) => void, refuse: (error: Error) => void, callSite: CallSite | undefined) {
+    this.#resolve = resolve;
+    this.refuse = refuse;
+    this.#callSite = callSite;
+  }
+
+  serve(leased: Leased<C>): void {
+    leased.callSite = this.#callSite;
+    this.#resolve(leased);
+  }
+}
+
 /**
  * The pool's rules, on any {@link PooledClient}.
  *
@@ -66,6 +87,7 @@ export class PoolEngine<C extends PooledClient> {
   readonly #idle: IdleStack<C>;
   readonly #leased = new Set<Leased<C>>();
   readonly #resetting = new Set<Resetting<C>>();
+  readonly #shared = new SharedConnections<C>();
   readonly #validating = new Set<Validating<C>>();
   readonly #waiters: WaitQueue<Leased<C>>;
   readonly #dialler: Dialler<C>;
@@ -178,13 +200,14 @@ export class PoolEngine<C extends PooledClient> {
   /** A connection at once, if one rests. */
   tryAcquire(callSite: CallSite | undefined): Leased<C> | undefined {
     if (this.#suspended) return undefined;
+    const now = this.#clock.now();
     for (let connection = this.#idle.pop(); connection; connection = this.#idle.pop()) {
-      const cause = this.#unfit(connection);
+      const cause = this.#unfit(connection, now);
       if (cause !== undefined) {
         this.#close(connection, cause);
         continue;
       }
-      if (!this.#isStale(connection)) return this.#lend(connection, callSite);
+      if (!this.#isStale(connection, now)) return this.#lend(connection, callSite, now, now);
       // Those below have rested longer still. The borrower waits, for this one or for any that is free before.
       this.#idle.push(connection);
       return undefined;
@@ -197,37 +220,111 @@ export class PoolEngine<C extends PooledClient> {
    *   permanent
    */
   acquire(callSite: CallSite | undefined, signal?: AbortSignal): Promise<Leased<C>> {
-    if (this.#draining) return Promise.reject(poolClosed(this.#name));
-    if (signal?.aborted) return Promise.reject(this.#aborted(signal));
-    const connection = this.tryAcquire(callSite);
+    const connection = signal?.aborted ? undefined : this.tryAcquire(callSite);
     if (connection) return Promise.resolve(connection);
-    const { maxWaiting, min, max } = this.#limits;
-    // Who waits for a connection that can still be opened is not in anybody's way.
-    if (this.#waiters.length - (max - this.#leased.size) >= maxWaiting) {
-      this.#counters.queueFull++;
-      return Promise.reject(queueFull(this.#state(), maxWaiting));
-    }
-    this.#floor = Math.max(this.#floor, min);
-    if (this.#waiters.length === 0) this.#dialler.endBackoff();
     return new Promise((resolve, reject) => {
-      const served = (leased: Leased<C>): void => {
-        signal?.removeEventListener('abort', abort);
-        leased.callSite = callSite;
-        resolve(leased);
-      };
-      const refused = (error: Error): void => {
-        signal?.removeEventListener('abort', abort);
-        reject(error);
-      };
-      const place = this.#waiters.push(served, refused);
-      const abort = (): void => {
-        this.#waiters.remove(place);
-        reject(this.#aborted(signal));
-      };
-      signal?.addEventListener('abort', abort, { once: true });
-      this.#validateForWaiters();
-      this.#grow();
+      this.enqueue(new Borrower(resolve, reject, callSite), signal);
     });
+  }
+
+  /** {@link PoolEngine.acquire} for one who has tried already: `waiter` is served or refused, but not before this returns. */
+  enqueue(waiter: Waiter<Leased<C>>, signal?: AbortSignal): void {
+    const refusal = this.#refusal(signal);
+    if (refusal) {
+      process.nextTick(() => waiter.refuse(refusal));
+      return;
+    }
+    this.#floor = Math.max(this.#floor, this.#limits.min);
+    if (this.#waiters.length === 0) this.#dialler.endBackoff();
+    if (signal) this.#pushAbortable(waiter, signal);
+    else this.#waiters.push(waiter);
+    this.#validateForWaiters();
+    this.#grow();
+  }
+
+  /** Why one more cannot wait. */
+  #refusal(signal: AbortSignal | undefined): PgModuleError | undefined {
+    if (this.#draining) return poolClosed(this.#name);
+    if (signal?.aborted) return this.#aborted(signal);
+    const { maxWaiting, max } = this.#limits;
+    // Who waits for a connection that can still be opened is not in anybody's way.
+    if (this.#waiters.length - (max - this.#leased.size) < maxWaiting) return undefined;
+    this.#counters.queueFull++;
+    return queueFull(this.#state(), maxWaiting);
+  }
+
+  #pushAbortable(waiter: Waiter<Leased<C>>, signal: AbortSignal): void {
+    const place = this.#waiters.push({
+      since: 0,
+      joinMillis: waiter.joinMillis,
+      serve: (leased) => {
+        signal.removeEventListener('abort', abort);
+        waiter.serve(leased);
+      },
+      refuse: (error) => {
+        signal.removeEventListener('abort', abort);
+        waiter.refuse(error);
+      },
+    });
+    const abort = (): void => {
+      this.#waiters.remove(place);
+      waiter.refuse(this.#aborted(signal));
+    };
+    signal.addEventListener('abort', abort, { once: true });
+  }
+
+  /**
+   * A connection that works on fast statements of pool.query() and has room for one that takes the server `millis`. Only
+   * while nobody waits: who waits for a connection of his own must find one empty.
+   */
+  tryJoin(millis: number): Leased<C> | undefined {
+    if (this.#waiters.length > 0 || this.#suspended || this.#draining) return undefined;
+    const connection = this.#shared.find(millis, (candidate) => this.#isFit(candidate));
+    if (connection) {
+      this.#join(connection, millis);
+      this.#grow();
+    }
+    return connection;
+  }
+
+  /** Lets others join the statement that a connection is working on. */
+  share(connection: Leased<C>, millis: number): void {
+    this.#shared.add(connection, millis);
+    this.#fill(connection);
+  }
+
+  /** A statement of a shared connection has been answered; the last one gives it back. */
+  leave(connection: Leased<C>, millis: number): void {
+    if (this.#shared.leave(connection, millis)) this.#fill(connection);
+    else this.release(connection, false);
+  }
+
+  /** Those who wait at the head of the queue and may join, as many as there is room for. */
+  #fill(connection: Leased<C>): void {
+    if (this.#suspended || !this.#isFit(connection)) return;
+    for (let { head } = this.#waiters; head; { head } = this.#waiters) {
+      const { joinMillis, since } = head;
+      if (joinMillis === undefined || !this.#shared.hasRoom(connection, joinMillis)) return;
+      this.#waiters.shift();
+      this.#join(connection, joinMillis);
+      this.#countWait(this.#clock.now() - since);
+      head.serve(connection);
+    }
+  }
+
+  /** Whether others may join what travels on it. */
+  #isFit(connection: Leased<C>): boolean {
+    return (
+      connection.is('leased') &&
+      !connection.client.isClosed &&
+      this.#overdue(connection, this.#clock.now()) === undefined
+    );
+  }
+
+  #join(connection: Leased<C>, millis: number): void {
+    connection.uses++;
+    this.#counters.joins++;
+    this.#shared.join(connection, millis);
   }
 
   /** New bounds; what is above `max` is closed when it rests. Already checked. */
@@ -260,11 +357,12 @@ export class PoolEngine<C extends PooledClient> {
     while (this.#waiters.length > 0) {
       const connection = this.#idle.pop();
       if (!connection) break;
-      if (this.#isStale(connection)) {
+      const now = this.#clock.now();
+      if (this.#isStale(connection, now)) {
         this.#idle.push(connection);
         break;
       }
-      this.#serve(connection);
+      this.#serve(connection, now);
     }
     this.#validateForWaiters();
     this.#grow();
@@ -272,10 +370,10 @@ export class PoolEngine<C extends PooledClient> {
 
   /** Takes a lease back. `retire` closes the connection whatever its state. One that has ended by itself is over. */
   release(connection: Leased<C>, retire: boolean, error?: Error): void {
-    // Its connection was lost, or a drain has taken it away.
-    if (!connection.is('leased')) return;
     const { client } = connection;
     this.#events.released(client, error);
+    // Its connection was lost, or a drain has taken it away.
+    if (!connection.is('leased')) return;
     this.#leaks.returned(connection);
     if (retire) this.#close(connection, 'asked');
     else if (isClean(client) && this.#resetSql === undefined) {
@@ -323,27 +421,26 @@ export class PoolEngine<C extends PooledClient> {
     if (this.#leased.has(connection)) this.#close(connection, 'drain');
   }
 
-  /** `since` = when the borrower began to wait, if it did. */
-  #lend(connection: Idle<C>, callSite: CallSite | undefined, since?: number): Leased<C> {
-    const now = this.#clock.now();
+  /** `since` = when the borrower began to ask. */
+  #lend(connection: Idle<C>, callSite: CallSite | undefined, since: number, now: number): Leased<C> {
     const leased = connection.lend(callSite, now);
     this.#leased.add(leased);
     leased.client.ref();
     this.#leaks.watch();
     this.#counters.acquires++;
-    let waited = 0;
-    if (since !== undefined) {
-      waited = now - since;
-      this.#counters.waits++;
-      this.#counters.waitMillis += waited;
-    }
-    this.#events.lent(leased.client, waited);
+    this.#events.lent(leased.client, now - since);
     return leased;
+  }
+
+  #countWait(waited: number): void {
+    this.#counters.waits++;
+    this.#counters.waitMillis += waited;
   }
 
   /** A connection without a transaction goes to the next in the queue, or it rests. */
   #handOn(connection: Leased<C> | Resetting<C>): void {
-    const cause = this.#draining ? 'drain' : this.#unfit(connection);
+    const now = this.#clock.now();
+    const cause = this.#draining ? 'drain' : this.#unfit(connection, now);
     if (cause !== undefined) {
       this.#close(connection, cause);
       return;
@@ -354,13 +451,14 @@ export class PoolEngine<C extends PooledClient> {
       this.#counters.resets++;
       connection.client.resetSession(reset);
     }
-    this.#serve(connection.rest(this.#clock.now()));
+    this.#serve(connection.rest(now), now);
   }
 
-  #serve(connection: Idle<C>): void {
+  #serve(connection: Idle<C>, now: number): void {
     const waiter = this.#suspended ? undefined : this.#waiters.shift();
     if (waiter) {
-      waiter.resolve(this.#lend(connection, undefined, waiter.since));
+      this.#countWait(now - waiter.since);
+      waiter.serve(this.#lend(connection, undefined, waiter.since, now));
       return;
     }
     if (this.#limits.allowExitOnIdle) connection.client.unref();
@@ -368,9 +466,9 @@ export class PoolEngine<C extends PooledClient> {
     this.#armKeepalive();
   }
 
-  #isStale(connection: Idle<C>): boolean {
+  #isStale(connection: Idle<C>, now: number): boolean {
     const { validateAfterIdleMillis } = this.#limits;
-    return validateAfterIdleMillis > 0 && this.#clock.now() - connection.provenAt >= validateAfterIdleMillis;
+    return validateAfterIdleMillis > 0 && now - connection.provenAt >= validateAfterIdleMillis;
   }
 
   /** As many stale connections as there are borrowers are asked whether they are alive; the others go on resting. */
@@ -390,9 +488,10 @@ export class PoolEngine<C extends PooledClient> {
     const alive = await isAlive(connection.client, this.#limits.validateTimeoutMillis, this.#clock);
     // A drain may have closed it meanwhile.
     if (!this.#validating.delete(connection)) return;
-    const cause = alive ? this.#unfit(connection) : 'invalid';
+    const now = this.#clock.now();
+    const cause = alive ? this.#unfit(connection, now) : 'invalid';
     if (cause === undefined) {
-      this.#serve(connection.prove(this.#clock.now()));
+      this.#serve(connection.prove(now), now);
       return;
     }
     this.#close(connection, cause);
@@ -422,15 +521,19 @@ export class PoolEngine<C extends PooledClient> {
     return typeof reset === 'string' ? undefined : reset.sql;
   }
 
-  #unfit(connection: PooledConnection<C>): RetireCause | undefined {
+  #unfit(connection: PooledConnection<C>, now: number): RetireCause | undefined {
     if (connection.client.isClosed) return 'lost';
+    const cause = this.#overdue(connection, now);
+    // It is counted in no set while this is asked.
+    return cause === undefined && this.total >= this.#limits.max ? 'resized' : cause;
+  }
+
+  /** Why it is to be retired as soon as nobody uses it. */
+  #overdue(connection: PooledConnection<C>, now: number): RetireCause | undefined {
     if (connection.client.fault !== undefined) return 'fatal';
     if (connection.condemned !== undefined) return connection.condemned;
-    // It is counted in no set while this is asked.
-    if (this.total >= this.#limits.max) return 'resized';
     if (this.#limits.maxUses > 0 && connection.uses >= this.#limits.maxUses) return 'uses';
-    if (this.#clock.now() >= connection.expiresAt) return 'lifetime';
-    return undefined;
+    return now >= connection.expiresAt ? 'lifetime' : undefined;
   }
 
   /** Nobody waits for what is being recycled, but it takes up room. */
@@ -491,11 +594,11 @@ export class PoolEngine<C extends PooledClient> {
   }
 
   #grow(): void {
-    if (this.#draining) return;
     const { max } = this.#limits;
+    if (this.#draining || this.total >= max) return;
     // Those for whom a connection is being validated or reset are as good as served.
     const coming = this.#validating.size + this.#resetting.size;
-    const waiting = this.#suspended ? 0 : this.#waiters.length - coming;
+    const waiting = this.#suspended ? 0 : this.#waiters.length - coming + this.#shared.excess;
     this.#dialler.pulse({ waiting, established: this.#established, floor: this.#floor, max });
   }
 
@@ -509,8 +612,8 @@ export class PoolEngine<C extends PooledClient> {
     client.on('error', (error) => this.#onLost(connection, error));
     client.once('end', () => this.#onLost(connection, undefined));
     this.#events.opened(client, millis);
-    const cause = this.#draining ? 'drain' : this.#unfit(connection);
-    if (cause === undefined) this.#serve(connection);
+    const cause = this.#draining ? 'drain' : this.#unfit(connection, now);
+    if (cause === undefined) this.#serve(connection, now);
     else this.#close(connection, cause);
     this.#settleOpening();
     return this.#waiters.length;

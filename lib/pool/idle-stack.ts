@@ -34,6 +34,11 @@ export class IdleStack<C extends PooledClient> {
   /** On top, unless it has rested longer than others: one that was only validated goes back to its place. */
   push(connection: Idle<C>): void {
     let place = this.#connections.length;
+    if ((this.#connections[place - 1]?.since ?? 0) <= connection.since) {
+      this.#connections.push(connection);
+      this.#arm();
+      return;
+    }
     while (place > 0 && (this.#connections[place - 1]?.since ?? 0) > connection.since) place--;
     this.#connections.splice(place, 0, connection);
     this.#arm();

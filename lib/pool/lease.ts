@@ -13,7 +13,17 @@ type GiveBack = (retire: boolean, error: Error | undefined) => void;
 const METHODS = [
   ...['emit', 'eventNames', 'getMaxListeners', 'listenerCount', 'listeners', 'rawListeners', 'setMaxListeners'],
   ...['cancel', 'cancelRunning', 'close', 'connect', 'destroy', 'end', 'escapeIdentifier', 'escapeLiteral'],
-  ...['getStartupConf', 'getTransactionStatus', 'getTypeParser', 'parameter', 'ref', 'resetSession', 'unref'],
+  ...[
+    'getStartupConf',
+    'getTransactionStatus',
+    'getTypeParser',
+    'parameter',
+    'ref',
+    'resetSession',
+    'run',
+    'setPipelining',
+    'unref',
+  ],
 ] as const;
 
 /** Data of a client that a lease shows. */
@@ -103,9 +113,10 @@ export class PgLease extends LeaseBase implements pg.PoolClient {
       this.#tainted = true;
       return (this.#alive().setTypeParser as Method).apply(this.#client, args);
     });
-    define('query', function (this: PgLease, config, values, callback) {
-      if (this.#released) return this.#refuseQuery(config, values, callback);
-      return (this.#client.query as Method).call(this.#client, config, values, callback);
+    define('query', function (this: PgLease, ...args) {
+      if (this.#released) return this.#refuseQuery(args[0], args[1], args[2]);
+      // As many as there are: instrumentation looks for a callback at the end.
+      return (this.#client.query as Method).apply(this.#client, args);
     });
   }
 

@@ -1,7 +1,8 @@
 import pg from 'pg';
 import type { PgClient } from '../client/pg-client.js';
-import { PgModuleError } from '../errors/pg-module.error.js';
-import { CallSiteBudget } from '../util/call-site.js';
+import { plainQuery } from '../client/plain-query.js';
+import { StatementCatalog } from '../client/statement-catalog.js';
+import { type CallSite, CallSiteBudget } from '../util/call-site.js';
 import type { Clock } from '../util/clock.js';
 import type { DialFailure } from './dialler.js';
 import { PoolEngine, type DrainReport, type EngineEvents, type Leased } from './engine.js';
@@ -9,7 +10,8 @@ import { channels, type PoolMessages } from './channels.js';
 import { PgLease } from './lease.js';
 import { resolveBounds, type ResolvedPoolOptions } from './pool-options.js';
 import type { PoolStats } from './pool-stats.js';
-import { cancelPolitely } from './recycle.js';
+import { isSubmittable, runSubmittable } from './pooled-submittable.js';
+import { PooledStatement, type QueryCallback, type StatementPool } from './pooled-statement.js';
 import type { UnpooledClient } from './unpooled-client.js';
 
 /** The pool's events and what their listeners get: pg.Pool's, and two more. */
@@ -33,13 +35,15 @@ export interface PgPoolSettings {
   /** What they find as its `Client`: connections like the pool's, outside of it. */
   readonly Client?: new (options?: unknown) => UnpooledClient;
   readonly connect: (signal: AbortSignal) => Promise<PgClient>;
+  /** What is known of the texts that its connections run; `undefined` = nothing. */
+  readonly statements?: StatementCatalog;
+  /** The client gives up on answers, and with them on the connection: statements must not travel together. */
+  readonly hasQueryTimeout?: boolean;
   /** Trying again with the same settings cannot help. */
   readonly isPermanent: (error: Error) => boolean;
   readonly clock: Clock;
 }
 
-/** pg itself passes `null` where there is no error. */
-type QueryCallback = (error: Error | null | undefined, result?: unknown) => void;
 export interface BorrowOptions {
   /** Ends the waiting for a connection; rejects with `PG_ABORTED`. */
   signal?: AbortSignal;
@@ -50,9 +54,12 @@ type ConnectCallback = (
   client: PgLease | undefined,
   release: (error?: Error | boolean) => void,
 ) => void;
-type Method = (...args: unknown[]) => unknown;
 
 const noRelease = (): void => undefined;
+
+function tellBorrower(callback: ConnectCallback, client: PgLease): void {
+  callback(undefined, client, (error) => client.release(error));
+}
 
 /**
  * A pool of connections, and a `pg.Pool`: every library that takes one takes this. The differences are for the better:
@@ -72,6 +79,10 @@ export class PgPool extends pg.Pool {
   readonly #engine: PoolEngine<PgClient>;
   #limits: ResolvedPoolOptions;
   readonly #callSites: CallSiteBudget;
+  readonly #statements: StatementCatalog;
+  readonly #statementPool: StatementPool;
+  /** Fast reads may travel together. */
+  readonly #mayJoin: boolean;
   readonly #clock: Clock;
 
   static {
@@ -89,12 +100,16 @@ export class PgPool extends pg.Pool {
   }
 
   /** @internal Use `createPool` or the module. */
-  constructor({ name, limits, shown, Client, connect, isPermanent, clock }: PgPoolSettings) {
+  constructor(settings: PgPoolSettings) {
+    const { name, limits, shown, Client, connect, isPermanent, clock } = settings;
+    const { statements = new StatementCatalog(0, () => undefined), hasQueryTimeout = false } = settings;
     super();
     // Not through pg's constructor: it would read what is to be looked up when it is asked for.
     Object.assign(this, { options: shown, Client });
     this.name = name;
     this.#limits = limits;
+    this.#statements = statements;
+    this.#mayJoin = limits.pipeline === 'auto' && limits.reset === 'rollback' && !hasQueryTimeout;
     this.#callSites = new CallSiteBudget(clock);
     this.#clock = clock;
     this.#engine = new PoolEngine({
@@ -105,8 +120,11 @@ export class PgPool extends pg.Pool {
       events: this.#engineEvents(),
       clock,
     });
+    this.#statementPool = { name, engine: this.#engine, statements, clock };
     // pg.Pool's contract makes an unheard `error` end the process; a lost idle connection is no reason for that.
     this.on('error', () => undefined);
+    // graphile-worker takes a pool on which nobody listens to it for one whose connections' errors nobody hears.
+    this.on('connect', () => undefined);
   }
 
   /**
@@ -144,13 +162,17 @@ export class PgPool extends pg.Pool {
     const callback = typeof argument === 'function' ? argument : undefined;
     const signal = typeof argument === 'function' ? undefined : argument?.signal;
     const callSite = this.#callSites.take();
-    const lease = this.#engine.acquire(callSite, signal).then((leased) => {
-      const giveBack = (retire: boolean, error: Error | undefined): void => this.#engine.release(leased, retire, error);
-      return new PgLease(leased.client, giveBack, callSite);
-    });
+    const leased = signal?.aborted ? undefined : this.#engine.tryAcquire(callSite);
+    if (leased) {
+      const client = this.#lease(leased, callSite);
+      if (!callback) return Promise.resolve(client);
+      process.nextTick(tellBorrower, callback, client);
+      return undefined;
+    }
+    const lease = this.#engine.acquire(callSite, signal).then((later) => this.#lease(later, callSite));
     if (!callback) return lease;
     lease.then(
-      (client) => process.nextTick(callback, undefined, client, (error?: Error | boolean) => client.release(error)),
+      (client) => process.nextTick(tellBorrower, callback, client),
       (error: unknown) => process.nextTick(callback, error as Error, undefined, noRelease),
     );
     return undefined;
@@ -201,7 +223,11 @@ export class PgPool extends pg.Pool {
     callback: (error: Error, result: pg.QueryResult<R>) => void,
   ): void;
   override query(config: unknown, values?: unknown, callback?: unknown): unknown {
-    if (isSubmittable(config)) return this.#submit(config, values, callback);
+    if (isSubmittable(config)) {
+      const args = [values, callback].filter((argument) => argument !== undefined);
+      runSubmittable(this.#engine, config, args, this.#callSites.take());
+      return config;
+    }
     if (typeof config === 'function' || config == null) {
       throw new TypeError('pool.query() needs a statement: text, a query config, or something that can be submitted');
     }
@@ -304,77 +330,14 @@ export class PgPool extends pg.Pool {
     };
   }
 
+  #lease(leased: Leased<PgClient>, callSite: CallSite | undefined): PgLease {
+    return new PgLease(leased.client, (retire, error) => this.#engine.release(leased, retire, error), callSite);
+  }
+
   #run(config: object | string, values: unknown, told: QueryCallback): void {
     const tell = channels.query.hasSubscribers ? this.#observed(config, told) : told;
-    const signal = (config as BorrowOptions).signal;
-    const leased = signal?.aborted ? undefined : this.#engine.tryAcquire(undefined);
-    if (leased) this.#runOn(leased, config, values, tell, signal);
-    else {
-      this.#engine.acquire(undefined, signal).then(
-        (later) => this.#runOn(later, config, values, tell, signal),
-        (error: unknown) => tell(error as Error),
-      );
-    }
-  }
-
-  #runOn(
-    leased: Leased<PgClient>,
-    config: object | string,
-    values: unknown,
-    tell: QueryCallback,
-    signal: AbortSignal | undefined,
-  ): void {
-    let done: QueryCallback = (error, result) => {
-      this.#engine.release(leased, false);
-      tell(error, result);
-    };
-    if (signal) done = this.#cancellable(leased, signal, done, tell);
-    try {
-      (leased.client.query as Method).call(leased.client, config, values, done);
-    } catch (error) {
-      done(error as Error);
-    }
-  }
-
-  /** What a statement calls when it is done, if a signal may end it before. */
-  #cancellable(leased: Leased<PgClient>, signal: AbortSignal, done: QueryCallback, tell: QueryCallback): QueryCallback {
-    const abort = (): void => {
-      tell(
-        new PgModuleError('PG_ABORTED', `Pool "${this.name}": the statement was cancelled, since its signal fired.`, {
-          cause: signal.reason,
-        }),
-      );
-      // Given back only when the request has arrived and been obeyed: it must not meet the next borrower's statement.
-      void cancelPolitely(leased.client, this.#clock).then(() => this.#engine.release(leased, false));
-    };
-    signal.addEventListener('abort', abort, { once: true });
-    return (error, result) => {
-      if (signal.aborted) return;
-      signal.removeEventListener('abort', abort);
-      done(error, result);
-    };
-  }
-
-  /** Cursors, streams, COPY: the connection is theirs until the server is ready for the next statement. */
-  #submit(submittable: SubmittableQuery, values: unknown, callback: unknown): unknown {
-    this.#engine.acquire(this.#callSites.take()).then(
-      (leased) => {
-        const { client } = leased;
-        const done = (): void => {
-          client.off('drain', done).off('end', done);
-          this.#engine.release(leased, false);
-        };
-        client.once('drain', done).once('end', done);
-        try {
-          (client.query as Method).call(client, submittable, values, callback);
-        } catch (error) {
-          done();
-          submittable.handleError?.(error as Error, client.connection);
-        }
-      },
-      (error: unknown) => submittable.handleError?.(error as Error, undefined),
-    );
-    return submittable;
+    const plain = plainQuery(this.#statements, config, values);
+    new PooledStatement(this.#statementPool, config, values, plain, this.#mayJoin, tell).start();
   }
 
   #engineEvents(): EngineEvents<PgClient> {
@@ -423,13 +386,4 @@ export class PgPool extends pg.Pool {
     }
     process.emitWarning(message, { type: 'PgPoolWarning' });
   }
-}
-
-interface SubmittableQuery {
-  submit: Method;
-  handleError?: (error: Error, connection: pg.Connection | undefined) => void;
-}
-
-function isSubmittable(config: unknown): config is SubmittableQuery {
-  return typeof (config as Partial<SubmittableQuery> | null | undefined)?.submit === 'function';
 }

@@ -58,6 +58,17 @@ export interface PoolOptions {
   leakThresholdMillis?: number;
   /** How long shutdown waits for leases to come back, in milliseconds. Default 10 000. */
   drainTimeoutMillis?: number;
+  /**
+   * Named statements that one connection may have: a text that comes back is prepared by the server once, and what has not
+   * been used for longest makes room. Each costs the server some 10 to 100 KB per connection. `false` or 0 = none.
+   * Default 100.
+   */
+  statementCache?: number | false;
+  /**
+   * `auto`: when all connections are busy, fast reads of `pool.query()` join others of their kind on a connection that is
+   * working, instead of waiting for it. `off`: each waits for a connection of its own. Default `auto`.
+   */
+  pipeline?: 'auto' | 'off';
   /** What is done to a session between two leases. Default `rollback`. */
   reset?: PoolReset;
   /** Connections that rest do not keep the process alive. Default true. */
@@ -92,18 +103,27 @@ const RANGES = {
   keepaliveMillis: { byDefault: 0, min: 0, max: MAX_MILLIS },
   leakThresholdMillis: { byDefault: 0, min: 0, max: MAX_MILLIS },
   drainTimeoutMillis: { byDefault: 10_000, min: 0, max: MAX_MILLIS },
+  statementCache: { byDefault: 100, min: 0, max: 10_000 },
 } as const satisfies Record<string, Range>;
 
 type NumberOption = keyof typeof RANGES;
 
 /** Pool options with every default filled in. */
 export interface ResolvedPoolOptions extends Readonly<Record<NumberOption, number>> {
+  readonly pipeline: 'auto' | 'off';
   readonly reset: PoolReset;
   readonly allowExitOnIdle: boolean;
 }
 
-export const POOL_OPTION_NAMES: readonly string[] = [...Object.keys(RANGES), 'reset', 'allowExitOnIdle', 'onConnect'];
+export const POOL_OPTION_NAMES: readonly string[] = [
+  ...Object.keys(RANGES),
+  'pipeline',
+  'reset',
+  'allowExitOnIdle',
+  'onConnect',
+];
 
+const PIPELINES: readonly unknown[] = ['auto', 'off'];
 const RESETS: readonly unknown[] = ['rollback', 'clean', 'discard-all'];
 
 /** What a user of another pool may write, and what to write instead. */
@@ -131,23 +151,27 @@ export function resolvePoolOptions(
   where = 'pool',
 ): ResolvedPoolOptions {
   assertKnownKeys(options, POOL_OPTION_NAMES, where, FOREIGN_NAMES);
-  const { onConnect, reset = 'rollback', allowExitOnIdle = true } = options;
+  const { onConnect, pipeline = 'auto', reset = 'rollback', allowExitOnIdle = true } = options;
   if (onConnect !== undefined && typeof onConnect !== 'function') {
     throw invalid(`${where}.onConnect must be a function; it is ${shown(onConnect)}.`);
   }
   if (typeof allowExitOnIdle !== 'boolean') {
     throw invalid(`${where}.allowExitOnIdle must be true or false; it is ${shown(allowExitOnIdle)}.`);
   }
+  if (!PIPELINES.includes(pipeline)) {
+    throw invalid(`${where}.pipeline must be 'auto' or 'off'; it is ${shown(pipeline)}.`);
+  }
   const numbers = Object.fromEntries(
     Object.entries<Range>(RANGES).map(([name, { byDefault }]) => {
-      const given = options[name as NumberOption] ?? undefined;
+      const option = options[name as NumberOption] ?? undefined;
+      const given = name === 'statementCache' && option === false ? 0 : option;
       return [name, given === undefined ? byDefault : checkRange(name as NumberOption, given, where)];
     }),
   ) as Record<NumberOption, number>;
   if (options.connectTimeoutMillis === undefined && connectTimeoutMillis !== undefined) {
     numbers.connectTimeoutMillis = connectTimeoutMillis;
   }
-  const resolved = { ...numbers, reset: checkReset(reset, where), allowExitOnIdle };
+  const resolved = { ...numbers, pipeline, reset: checkReset(reset, where), allowExitOnIdle };
   checkBounds(resolved.min, resolved.max, where);
   return Object.freeze(resolved);
 }

@@ -4,6 +4,8 @@ import type { RetireCause } from './pooled-connection.js';
 export interface PoolCounters {
   /** Leases given, `pool.query()` included. */
   acquires: number;
+  /** Statements of `pool.query()` that joined others on a connection that was working. */
+  joins: number;
   /** Leases for which the borrower had to wait, and how long in all. */
   waits: number;
   waitMillis: number;
@@ -45,6 +47,7 @@ export interface PoolStats extends Readonly<PoolCounters> {
 export function newCounters(): PoolCounters {
   return {
     acquires: 0,
+    joins: 0,
     waits: 0,
     waitMillis: 0,
     timeouts: 0,

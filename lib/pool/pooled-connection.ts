@@ -42,6 +42,12 @@ export class PooledConnection<C extends PooledClient, S extends ConnectionState 
   condemned: RetireCause | undefined;
   /** How often it has been lent. */
   uses = 0;
+  /** Statements of pool.query() that travel together on it; 0 = it has one borrower, or none. */
+  load = 0;
+  /** What the server will need for them, in milliseconds. */
+  backlogMillis = 0;
+  /** When the last of them was answered, on the engine's clock. */
+  answeredAt = 0;
   /** Where the present or last borrower took it; pool.query() leaves none. */
   callSite: CallSite | undefined;
 

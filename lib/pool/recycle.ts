@@ -88,16 +88,21 @@ export async function isAlive(client: PooledClient, timeoutMillis: number, clock
 /**
  * Has the server cancel what it does for this connection, and waits a second for it to be done. A request that overtakes
  * its statement on the way is passed over by the server, so it is made again.
+ *
+ * @returns whether every request is known to have arrived: one that may still come would meet the next statement
  */
-export async function cancelPolitely(client: PooledClient, clock: Clock): Promise<void> {
+export async function cancelPolitely(client: PooledClient, clock: Clock): Promise<boolean> {
   const deadline = new Deadline(TOLD_MILLIS, () => new Error('cancelled too late'), clock);
+  let isConfirmed = true;
   for (let pause = FIRST_PAUSE_MILLIS; isBusy(client) && !deadline.signal.aborted; pause *= 2) {
-    await client.cancelRunning().catch(() => deadline.abort(new Error('not cancelled')));
+    await client.cancelRunning().catch((error: unknown) => deadline.abort(error as Error));
+    isConfirmed = !deadline.signal.aborted;
     const again = new Deadline(pause, () => new Error('not yet'), clock, deadline.signal);
     await untilReady(client, again.signal);
     again.clear();
   }
   deadline.clear();
+  return isConfirmed;
 }
 
 function isBusy(client: PooledClient): boolean {

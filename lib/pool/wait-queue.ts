@@ -3,10 +3,12 @@ import type { Clock, Timer } from '../util/clock.js';
 
 /** A borrower in the queue. */
 export interface Waiter<T> {
-  readonly resolve: (value: T) => void;
-  readonly reject: (error: Error) => void;
-  /** On the engine's clock. */
-  readonly since: number;
+  /** Since when it waits, on the engine's clock; the queue sets it. */
+  since: number;
+  /** How long the server will take, in milliseconds, if it may join others on a connection that is working. */
+  readonly joinMillis: number | undefined;
+  serve(value: T): void;
+  refuse(error: Error): void;
 }
 
 /**
@@ -30,8 +32,14 @@ export class WaitQueue<T> {
     return this.#waiters.length;
   }
 
-  push(resolve: (value: T) => void, reject: (error: Error) => void): Place<Waiter<T>> {
-    const place = this.#waiters.push({ resolve, reject, since: this.#clock.now() });
+  /** Who is next. */
+  get head(): Waiter<T> | undefined {
+    return this.#waiters.head;
+  }
+
+  push(waiter: Waiter<T>): Place<Waiter<T>> {
+    waiter.since = this.#clock.now();
+    const place = this.#waiters.push(waiter);
     this.#arm();
     return place;
   }
@@ -50,7 +58,7 @@ export class WaitQueue<T> {
   }
 
   rejectAll(error: Error): void {
-    for (let waiter = this.shift(); waiter; waiter = this.shift()) waiter.reject(error);
+    for (let waiter = this.shift(); waiter; waiter = this.shift()) waiter.refuse(error);
   }
 
   #arm(): void {
@@ -70,7 +78,7 @@ export class WaitQueue<T> {
     const now = this.#clock.now();
     for (let head = this.#waiters.head; head && now - head.since >= this.#patienceMillis; head = this.#waiters.head) {
       this.#waiters.shift();
-      head.reject(this.#timedOut(now - head.since));
+      head.refuse(this.#timedOut(now - head.since));
     }
     this.#arm();
   }

@@ -13,7 +13,7 @@ declare module 'vitest' {
 export default function build(project: TestProject): void {
   project.provide('buildFailure', undefined);
   try {
-    for (const args of [[], ['--workspaces']]) {
+    for (const args of [[], ['--workspaces', '--if-present']]) {
       execFileSync('npm', ['run', '--silent', 'build', ...args], { cwd: ROOT, stdio: 'pipe', encoding: 'utf8' });
     }
   } catch (error) {

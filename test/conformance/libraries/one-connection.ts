@@ -3,6 +3,7 @@ import type pg from 'pg';
 import { expect } from 'vitest';
 import type { PgOptions, PgPool } from 'nestjs-pg';
 import { adminQuery } from '../../support/postgres.js';
+import { waitFor } from '../../support/wait-for.js';
 import { expectNothingLeft, openPool, server } from './pool-under-test.js';
 
 /** 10 000 rows. */
@@ -48,6 +49,7 @@ export interface OneConnection {
 /** A pool that has one connection, and can have no more. Who cannot get it within ten seconds is told so. */
 export async function openPoolOfOne(name: string, options: PgOptions = {}): Promise<OneConnection> {
   const pool = openPool(name, { pool: { max: 1, acquireTimeoutMillis: 10_000 }, ...options });
+  await pool.open();
   return { pool, pid: await pidOf(pool) };
 }
 
@@ -82,7 +84,9 @@ export async function onOneConnection<T extends pg.Submittable>(
 ): Promise<'kept' | 'replaced'> {
   const one = await openPoolOfOne('one', options);
   const { pool, pid } = one;
-  const before = await listenersOf(pool);
+  const before = await socketListenersOf(pool);
+  let left = 0;
+  pool.on('remove', () => left++);
   const { submitted, giveBack } = await way.submit(pool, submittable);
   const waiter = pidOf(pool);
   waiter.catch(() => undefined);
@@ -91,18 +95,17 @@ export async function onOneConnection<T extends pg.Submittable>(
   const next = await waiter;
   expect(await pidOf(pool)).toBe(next);
   expect((await pool.query('SELECT $1::text AS said', ['hello'])).rows).toEqual([{ said: 'hello' }]);
-  expect(await listenersOf(pool)).toEqual(before);
+  expect(await socketListenersOf(pool)).toEqual(before);
+  await waitFor(() => left === (next === pid ? 0 : 1), { message: 'the replaced connection to be gone' });
   await expectNothingLeft(pool);
   return next === pid ? 'kept' : 'replaced';
 }
 
-/** The listeners on what lies below a client: the protocol's events, and the socket's. */
-async function listenersOf(pool: PgPool): Promise<unknown> {
+/** The listeners on a connection's socket. */
+async function socketListenersOf(pool: PgPool): Promise<unknown> {
   const lease = await pool.connect();
-  const { connection } = lease as unknown as { connection: EventEmitter & { stream: EventEmitter } };
-  const count = (emitter: EventEmitter): Record<string, number> =>
-    Object.fromEntries(emitter.eventNames().map((event) => [String(event), emitter.listenerCount(event)]));
-  const counted = { connection: count(connection), socket: count(connection.stream) };
+  const { stream } = (lease as unknown as { connection: { stream: EventEmitter } }).connection;
+  const listeners = stream.eventNames().map((event) => [event, stream.listenerCount(event)]);
   lease.release();
-  return counted;
+  return listeners;
 }

@@ -622,7 +622,7 @@ describe('stats', () => {
       ...{ name: 'test', min: 0, max: 2, idle: 1, leased: 0, resetting: 0, validating: 0, dialling: 0, total: 1 },
       ...{ waiting: 0, suspended: false, draining: false },
       // Both of the first two had to wait for a dial.
-      ...{ acquires: 3, waits: 3, waitMillis: 400, timeouts: 1, queueFull: 1, aborted: 1 },
+      ...{ acquires: 3, joins: 0, waits: 3, waitMillis: 400, timeouts: 1, queueFull: 1, aborted: 1 },
       ...{ connects: 2, connectMillis: 0, connectFailures: 0, resets: 1, leaks: 0, retired: { asked: 1 } },
     });
     expect(Object.isFrozen(engine.stats())).toBe(true);

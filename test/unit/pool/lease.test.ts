@@ -3,6 +3,7 @@ import { PassThrough } from 'node:stream';
 import pg from 'pg';
 import { describe, expect, it, vi } from 'vitest';
 import { PgClient } from '../../../lib/client/pg-client.js';
+import { StatementCatalog } from '../../../lib/client/statement-catalog.js';
 import { PgLease } from '../../../lib/pool/lease.js';
 import { CallSite } from '../../../lib/util/call-site.js';
 
@@ -19,6 +20,7 @@ function client(): PgClient {
     session: {},
     queryTimeoutMillis: 0,
     wantsWrites: false,
+    statements: new StatementCatalog(0, () => undefined),
     types: undefined,
     dialAgain: () => Promise.reject(new Error('not here')),
   });

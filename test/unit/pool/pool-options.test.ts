@@ -19,6 +19,8 @@ describe('resolvePoolOptions', () => {
       keepaliveMillis: 0,
       leakThresholdMillis: 0,
       drainTimeoutMillis: 10_000,
+      statementCache: 100,
+      pipeline: 'auto',
       reset: 'rollback',
       allowExitOnIdle: true,
     });

@@ -1,0 +1,114 @@
+import { clientCpuMicros, serverCpuMicros } from './cpu-time.js';
+import type { Profile } from './profile.js';
+import { quantile } from './statistics.js';
+
+/** A server to measure against. */
+export interface ServerUnderTest {
+  readonly connectionString: string;
+  /** The pid of its main process, if it is on this machine and may be looked at. */
+  readonly pid: number | undefined;
+}
+
+/** What was done, and what it took. */
+export interface Load {
+  readonly operations: number;
+  readonly perSecond: number;
+  readonly clientCpuMicros: number;
+  readonly serverCpuMicros: number | undefined;
+}
+
+/** What a cell measures with. */
+export class Bench {
+  readonly profile: Profile;
+  readonly #server: ServerUnderTest;
+
+  constructor(profile: Profile, server: ServerUnderTest) {
+    this.profile = profile;
+    this.#server = server;
+  }
+
+  get connectionString(): string {
+    return this.#server.connectionString;
+  }
+
+  /** A count as the workload's name says it, or a tiny one if all that matters is that it runs. */
+  count(wanted: number): number {
+    return Math.min(wanted, this.profile.maxCount);
+  }
+
+  /**
+   * For operations that are too short to look at the clock each time: `batch` does a given number of them. The rate is
+   * the median of some slices of time after the warm-up, each of them longer than many garbage collections.
+   */
+  async repeat(batch: (operations: number) => Promise<void>, operationsPerBatch: number): Promise<Load> {
+    const size = this.count(operationsPerBatch);
+    await this.#forMillis(this.profile.warmUpMillis, () => batch(size));
+    const { millis, slices } = this.profile;
+    const rates: number[] = [];
+    const load = await this.#load(async () => {
+      let batches = 0;
+      for (let slice = 0; slice < slices; slice++) {
+        const began = performance.now();
+        const ofSlice = await this.#forMillis(millis / slices, () => batch(size));
+        rates.push((ofSlice * size * 1000) / (performance.now() - began));
+        batches += ofSlice;
+      }
+      return batches * size;
+    });
+    return { ...load, perSecond: quantile(rates, 0.5) };
+  }
+
+  /** So many callers, each of which does one operation after the other; with how long each operation took. */
+  async callers(
+    concurrency: number,
+    operation: (caller: number) => Promise<void>,
+  ): Promise<Load & { p50Millis: number; p99Millis: number }> {
+    const call = async (millis: number, took: number[]): Promise<void> => {
+      const end = performance.now() + millis;
+      const one = async (caller: number): Promise<void> => {
+        for (let began = performance.now(); began < end;) {
+          await operation(caller);
+          const now = performance.now();
+          took.push(now - began);
+          began = now;
+        }
+      };
+      await Promise.all(Array.from({ length: concurrency }, (_, caller) => one(caller)));
+    };
+    await call(this.profile.warmUpMillis, []);
+    const took: number[] = [];
+    const load = await this.#load(async () => {
+      await call(this.profile.millis, took);
+      return took.length;
+    });
+    return { ...load, p50Millis: quantile(took, 0.5), p99Millis: quantile(took, 0.99) };
+  }
+
+  /** At least once. */
+  async #forMillis(millis: number, work: () => Promise<void>): Promise<number> {
+    const end = performance.now() + millis;
+    let times = 0;
+    do {
+      await work();
+      times++;
+    } while (performance.now() < end);
+    return times;
+  }
+
+  async #load(work: () => Promise<number>): Promise<Load> {
+    const serverBefore = serverCpuMicros(this.#server.pid);
+    const clientBefore = clientCpuMicros();
+    const began = performance.now();
+    const operations = await work();
+    const seconds = (performance.now() - began) / 1000;
+    const client = clientCpuMicros() - clientBefore;
+    const serverAfter = serverCpuMicros(this.#server.pid);
+    const server = serverBefore === undefined || serverAfter === undefined ? undefined : serverAfter - serverBefore;
+    return {
+      operations,
+      perSecond: operations / seconds,
+      clientCpuMicros: client / operations,
+      serverCpuMicros: server === undefined ? undefined : server / operations,
+    };
+  }
+}

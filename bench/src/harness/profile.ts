@@ -1,0 +1,52 @@
+export type ProfileName = 'smoke' | 'quick' | 'full';
+
+/** How long everything takes. */
+export interface Profile {
+  readonly name: ProfileName;
+  readonly rounds: number;
+  /** For each cell that runs for a time. */
+  readonly millis: number;
+  /** So many parts of that time are looked at separately, and the middle one counts. */
+  readonly slices: number;
+  readonly warmUpMillis: number;
+  /** How long a cell waits for others to leave the machine alone. */
+  readonly patienceMillis: number;
+  /** A cell during which others used the machine is measured again, up to so many times in all. */
+  readonly attempts: number;
+  /** No count of a workload is larger. */
+  readonly maxCount: number;
+}
+
+export const PROFILES: Readonly<Record<ProfileName, Profile>> = {
+  /** Only shows that everything runs. */
+  smoke: {
+    name: 'smoke',
+    rounds: 1,
+    millis: 2,
+    slices: 1,
+    warmUpMillis: 0,
+    patienceMillis: 0,
+    attempts: 1,
+    maxCount: 10,
+  },
+  quick: {
+    name: 'quick',
+    rounds: 3,
+    millis: 200,
+    slices: 5,
+    warmUpMillis: 100,
+    patienceMillis: 0,
+    attempts: 1,
+    maxCount: Infinity,
+  },
+  full: {
+    name: 'full',
+    rounds: 7,
+    millis: 400,
+    slices: 5,
+    warmUpMillis: 250,
+    patienceMillis: 500,
+    attempts: 2,
+    maxCount: Infinity,
+  },
+};

@@ -1,0 +1,63 @@
+import { defineSuite, type Goal } from '../../harness/suite.js';
+import { acquire, IDLE_CELLS } from './acquire.js';
+import { burst } from './burst.js';
+import { failing } from './failing.js';
+import { memory } from './memory.js';
+import { query } from './query.js';
+import type { OpenPool } from './subject.js';
+import { GIVEN_UP_FEW, GIVEN_UP_MANY, SERVED_FEW, SERVED_MANY, waiters } from './waiters.js';
+
+const OURS = 'nestjs-pg';
+const STOCK = 'pg-pool';
+
+/** Those of an idle connection: with more callers than connections it is a matter of waiting. */
+const acquireGoals = IDLE_CELLS.map(({ name }): Goal => ({
+  title: `acquire, ${name}: rate, ratio to ${STOCK}`,
+  value: (summary) => summary.ratio('acquire', name, 'rate', OURS),
+  atLeast: 1,
+}));
+
+const burstGoal = (metric: string, atMost: number): Goal => ({
+  title: `burst: ${metric}`,
+  value: (summary) => summary.value('burst', '50 borrowers', metric, OURS),
+  atMost,
+});
+
+const growthGoal = (title: string, metric: string, few: string, many: string): Goal => ({
+  title,
+  value: (summary) => {
+    const [one, other] = [few, many].map((name) => summary.value('waiters', name, metric, OURS));
+    return one === undefined || other === undefined ? undefined : other / one;
+  },
+  atMost: 1.5,
+});
+
+/** The pool by itself, beside the one that comes with pg. */
+export const poolSuite = defineSuite<OpenPool>({
+  name: 'pool',
+  title: 'nestjs-pg beside pg-pool: the pool by itself',
+  subjects: {
+    [STOCK]: async () => (await import('./pg-pool.js')).openPgPool,
+    [OURS]: async () => (await import('./nestjs-pg.js')).openNestjsPg,
+  },
+  baseline: STOCK,
+  workloads: [acquire, burst, failing, waiters, memory, query],
+  goals: [
+    ...acquireGoals,
+    burstGoal('connections', 7),
+    burstGoal('wait p50', 30),
+    {
+      title: 'failing: reconnects after 10 errors',
+      value: (summary) => summary.value('failing', '10 errors', 'reconnects', OURS),
+      atMost: 0,
+    },
+    growthGoal('waiters served: time per waiter, 100,000 to 1,000', 'time', SERVED_FEW.name, SERVED_MANY.name),
+    growthGoal('waiters served: time without GC', 'time without GC', SERVED_FEW.name, SERVED_MANY.name),
+    growthGoal(
+      'waiters timed out: CPU per waiter, 100,000 to 1,000',
+      'client CPU',
+      GIVEN_UP_FEW.name,
+      GIVEN_UP_MANY.name,
+    ),
+  ],
+});

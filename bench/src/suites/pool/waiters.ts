@@ -1,0 +1,94 @@
+import type pg from 'pg';
+import type { Bench } from '../../harness/bench.js';
+import { clientCpuMicros } from '../../harness/cpu-time.js';
+import { timeWithGc } from '../../harness/gc-time.js';
+import type { Cell, Values, Workload } from '../../harness/suite.js';
+import { warm, withPool, type OpenPool, type PoolShape } from './subject.js';
+
+const FEW = 1_000;
+const MANY = 100_000;
+/** Of those who give up: each queue of them takes this long. */
+const GIVE_UP_MILLIS = 100;
+const GIVE_UP_QUEUES = 5;
+
+/** So many borrowers queue while somebody holds the only connection. */
+type Queue = (pool: pg.Pool, waiters: number) => Promise<void>;
+
+/** The holder gives back, and they are served one after the other. */
+async function served(pool: pg.Pool, waiters: number): Promise<void> {
+  const holder = await pool.connect();
+  await new Promise<void>((resolve, reject) => {
+    let left = waiters;
+    const lent = (client: pg.PoolClient): void => {
+      client.release();
+      if (--left === 0) resolve();
+    };
+    for (let queued = 0; queued < waiters; queued++) pool.connect().then(lent, reject);
+    holder.release();
+  });
+}
+
+/** The holder keeps it, and they give up at their deadline. */
+async function givenUp(pool: pg.Pool, waiters: number): Promise<void> {
+  const holder = await pool.connect();
+  await new Promise<void>((resolve, reject) => {
+    let left = waiters;
+    const lent = (): void => reject(new Error('the connection was lent twice'));
+    const refused = (): void => {
+      if (--left === 0) resolve();
+    };
+    for (let queued = 0; queued < waiters; queued++) pool.connect().then(lent, refused);
+  });
+  holder.release();
+}
+
+/** How long those who are served take, per waiter. Those who give up take as long as they have patience. */
+type Timed = 'timed' | 'untimed';
+
+function cell(
+  name: string,
+  queue: Queue,
+  waiters: number,
+  queues: number,
+  shape: PoolShape,
+  timed: Timed,
+): Cell<OpenPool> {
+  const measure = async (open: OpenPool, bench: Bench): Promise<Values> =>
+    withPool(open, bench, { max: 1, ...shape }, async (pool) => {
+      await warm(pool, 1);
+      const size = bench.count(waiters);
+      const times = bench.count(queues);
+      await queue(pool, bench.count(FEW));
+      const cpuBefore = clientCpuMicros();
+      const { millis, gcMillis } = await timeWithGc(async () => {
+        for (let time = 0; time < times; time++) await queue(pool, size);
+      });
+      const total = size * times;
+      const cpu = { 'client CPU': (clientCpuMicros() - cpuBefore) / total };
+      if (timed === 'untimed') return cpu;
+      return { ...cpu, time: (millis * 1000) / total, 'time without GC': ((millis - gcMillis) * 1000) / total };
+    });
+  return { name: `${name}, ${waiters.toLocaleString('en')} queued`, measure };
+}
+
+export const SERVED_FEW = cell('served', served, FEW, MANY / FEW, {}, 'timed');
+export const SERVED_MANY = cell('served', served, MANY, 1, {}, 'timed');
+const patience = { waitMillis: GIVE_UP_MILLIS };
+export const GIVEN_UP_FEW = cell('timed out', givenUp, FEW, GIVE_UP_QUEUES, patience, 'untimed');
+export const GIVEN_UP_MANY = cell('timed out', givenUp, MANY, 1, patience, 'untimed');
+
+export const waiters: Workload<OpenPool> = {
+  name: 'waiters',
+  about:
+    'Borrowers queue for the only connection, which somebody holds. Either it is given back, and they are served one ' +
+    `after the other, or they give up after ${GIVE_UP_MILLIS} ms. Per waiter, from its call to its end; of those who give ` +
+    'up only the CPU time, since their time is their patience. Many promises that are pending at once live long enough ' +
+    'for the garbage collector to move each of them: that is in the time, and left out of the time without GC.',
+  metrics: {
+    time: { unit: 'µs', better: 'less' },
+    'time without GC': { unit: 'µs', better: 'less' },
+    'client CPU': { unit: 'µs', better: 'less' },
+  },
+  cells: [SERVED_FEW, SERVED_MANY, GIVEN_UP_FEW, GIVEN_UP_MANY],
+  rounds: { quick: 1, full: 4 },
+};

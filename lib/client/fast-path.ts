@@ -1,0 +1,162 @@
+import pg from 'pg';
+import type { MessageHandler } from './message-reader.js';
+import { isWellFormed } from './message-shape.js';
+import { FastQuery, type FastConnection, type QueryCallback } from './fast-query.js';
+import { PreparedStatements } from './prepared-statements.js';
+import { plainQuery, type PlainQuery } from './plain-query.js';
+import { ProtocolViolation } from './protocol-violation.js';
+import type { ReadyConnection } from './ready-connection.js';
+import type { TypeParsers } from './row-decoder.js';
+import type { StatementCatalog } from './statement-catalog.js';
+
+/** The parts of pg's Client that its types do not name; see {@link ReadyConnection} for the rule. */
+interface ClientInternals {
+  _activeQuery: object | null | undefined;
+  readonly _queryQueue: object[];
+  readonly _types: TypeParsers;
+  readonly binary: boolean;
+  _handleReadyForQuery(message: object): void;
+  getTransactionStatus(): 'I' | 'T' | 'E' | null;
+}
+
+const PARSE_COMPLETE = 0x31;
+const BIND_COMPLETE = 0x32;
+const CLOSE_COMPLETE = 0x33;
+const COMMAND_COMPLETE = 0x43;
+const DATA_ROW = 0x44;
+const ROW_DESCRIPTION = 0x54;
+const READY_FOR_QUERY = 0x5a;
+const NO_DATA = 0x6e;
+/** What is answered to a query of ours, but for its description and its error: those go the way through pg. */
+const TAKEN: readonly boolean[] = Array.from({ length: 256 }, (_, type) =>
+  [PARSE_COMPLETE, BIND_COMPLETE, CLOSE_COMPLETE, COMMAND_COMPLETE, DATA_ROW, READY_FOR_QUERY, NO_DATA].includes(type),
+);
+
+/** Its description and its error, and what may come at any time: notice, notification, parameter status. */
+const LEFT_TO_PG: ReadonlySet<number> = new Set(Buffer.from('TENAS'));
+
+/** All that a server may send. */
+const BACKEND: ReadonlySet<number> = new Set(Buffer.from('123ACDEGHIKNRSTVWZcdnstv'));
+
+const READY = Object.fromEntries(
+  ['I', 'T', 'E'].map((status) => [status, { name: 'readyForQuery', length: 5, status }]),
+);
+
+/** The short way of plain statements through one connection: past pg's Query, parser and events, through pg's queue. */
+export class FastPath implements MessageHandler, FastConnection {
+  readonly prepared: PreparedStatements;
+  readonly #client: ClientInternals;
+  readonly #connection: ReadyConnection;
+  readonly #catalog: StatementCatalog;
+  #active: FastQuery | undefined;
+
+  constructor(client: pg.Client, connection: ReadyConnection, catalog: StatementCatalog) {
+    this.#client = client as unknown as ClientInternals;
+    this.#connection = connection;
+    this.#catalog = catalog;
+    this.prepared = new PreparedStatements(catalog);
+    connection.handleBy(this);
+    connection.on('deallocated', () => this.prepared.clear());
+  }
+
+  /** The part of pg that this way needs and does not find, if there is one. */
+  static obstacle(client: pg.Client): string | undefined {
+    const { Result, utils } = pg as unknown as { Result?: { prototype: object }; utils?: object };
+    const inClient = ['_activeQuery', '_queryQueue', '_sentQueryQueue', '_types', '_handleReadyForQuery', 'binary'];
+    const missing = [
+      ...[...inClient, 'getTransactionStatus'].filter((name) => !(name in client)).map((name) => `Client.${name}`),
+      ...(Result ? [] : ['pg.Result']),
+      ...(Result && !('addCommandComplete' in Result.prototype) ? ['Result.addCommandComplete'] : []),
+      ...(utils && 'prepareValue' in utils ? [] : ['pg.utils.prepareValue']),
+    ];
+    return missing[0];
+  }
+
+  get types(): TypeParsers {
+    return this.#client._types;
+  }
+
+  get isOutside(): boolean {
+    return this.#client.getTransactionStatus() === 'I';
+  }
+
+  query(plain: PlainQuery, callback: QueryCallback): FastQuery | undefined {
+    return this.#client.binary ? undefined : new FastQuery(this, plain, callback);
+  }
+
+  /** See {@link plainQuery}. */
+  plain(config: unknown, values: unknown): PlainQuery | undefined {
+    return plainQuery(this.#catalog, config, values);
+  }
+
+  send(request: Buffer): void {
+    this.#connection.sendSoon(request);
+  }
+
+  again(query: FastQuery): void {
+    this.#client._queryQueue.unshift(query);
+  }
+
+  takes(type: number, bytes: Buffer, start: number, end: number): boolean {
+    // Rows of ours are checked as they are read.
+    const active = this.#connection.isAhead ? undefined : this.#client._activeQuery;
+    if (!(active instanceof FastQuery)) {
+      if (!BACKEND.has(type)) throw new ProtocolViolation(`a message of type ${type}, which there is not`);
+      checkShape(type, bytes, start, end);
+      return false;
+    }
+    this.#active = active;
+    if (type !== DATA_ROW) checkShape(type, bytes, start, end);
+    if (TAKEN[type] === true) return true;
+    if (!LEFT_TO_PG.has(type)) throw new ProtocolViolation(`a message of type ${type} in answer to a plain statement`);
+    if (type === ROW_DESCRIPTION) active.onDescribed();
+    return false;
+  }
+
+  take(type: number, bytes: Buffer, start: number, end: number): void {
+    const active = this.#active;
+    switch (type) {
+      case DATA_ROW:
+        active?.onRow(bytes, start, end);
+        return;
+      case COMMAND_COMPLETE:
+        active?.onComplete(bytes.toString('latin1', start, end - 1));
+        return;
+      case READY_FOR_QUERY:
+        active?.onReady();
+        this.#ready(READY[String.fromCharCode(bytes[start] ?? 0)] ?? {});
+        return;
+      case BIND_COMPLETE:
+        active?.onBound();
+        return;
+      case PARSE_COMPLETE:
+        active?.onParsed();
+        return;
+      case CLOSE_COMPLETE:
+        // Of a statement that has made room, or of a cursor's portal.
+        return;
+      case NO_DATA:
+        active?.onNoData();
+        return;
+    }
+  }
+
+  #ready(message: object): void {
+    // One is pg's own. A cursor that is being closed listens as well.
+    if (this.#connection.listenerCount('readyForQuery') > 1) this.#connection.emit('readyForQuery', message);
+    else {
+      try {
+        this.#client._handleReadyForQuery(message);
+      } catch (error) {
+        // A listener or callback of the application threw, and not what reads the messages.
+        process.nextTick(() => {
+          throw error;
+        });
+      }
+    }
+  }
+}
+
+function checkShape(type: number, bytes: Buffer, start: number, end: number): void {
+  if (!isWellFormed(type, bytes, start, end)) throw new ProtocolViolation(`a malformed message of type ${type}`);
+}

@@ -1,0 +1,292 @@
+import type { DatabaseError, FieldDef, QueryResult } from 'pg';
+import pg from 'pg';
+import type { PlainQuery } from './plain-query.js';
+import type { PreparedStatement, PreparedStatements } from './prepared-statements.js';
+import { ProtocolViolation } from './protocol-violation.js';
+import { prepareValues, requests, type Parameter } from './request-writer.js';
+import { RowDecoder, type TypeParsers } from './row-decoder.js';
+import type { Statement } from './statement-catalog.js';
+
+/** What a statement calls when it is done. pg itself passes `null` where there is no error. */
+export type QueryCallback = (error: Error | null, result?: unknown) => void;
+
+/** What a query needs of the connection that runs it. */
+export interface FastConnection {
+  readonly types: TypeParsers;
+  readonly prepared: PreparedStatements;
+  /** No transaction is open. */
+  readonly isOutside: boolean;
+  send(request: Buffer): void;
+  /** Runs a query again, ahead of those that have not been sent. */
+  again(query: FastQuery): void;
+}
+
+/** pg's result, with the fields that its types do not name. */
+type Result = QueryResult & {
+  _parsers: readonly unknown[] | undefined;
+  _prebuiltEmptyResultObject: object | null;
+};
+const { Result: ResultOf } = pg as unknown as { Result: new (rowMode: string | undefined, types: unknown) => Result };
+
+const PARAMETER = /\$\d/;
+const UNKNOWN_STATEMENT = '26000';
+const FEATURE_NOT_SUPPORTED = '0A000';
+/** Where the server finds that a plan's rows have changed (plancache.c). */
+const REVALIDATION = 'RevalidateCachedQuery';
+/** What a value of the wrong type is answered with, or a statement whose parameters have become of another. */
+const PARAMETER_ERRORS: ReadonlySet<string> = new Set([
+  ...['22003', '22007', '22008', '22018', '22P02', '22P03'],
+  ...['42725', '42804', '42846', '42883', 'XX000'],
+]);
+const DUPLICATE_STATEMENT = '42P05';
+
+/** How far the answer to a request has come: each message must follow from the one before. */
+enum Step {
+  Sent,
+  Parsed,
+  Bound,
+  Described,
+  Complete,
+}
+
+/** A query has no portal that pg would have to look after, so it may be pipelined: pg asks by instanceof. */
+function Inert(): void {
+  return undefined;
+}
+Inert.prototype = pg.Query.prototype;
+const QueryBase = Inert as unknown as new () => object;
+
+/**
+ * One run of a statement, as pg's client keeps it in its queue. Unlike pg's own Query it is sent in one write, named by
+ * itself if the text comes back, described once, and its rows are read straight from the messages.
+ */
+export class FastQuery extends QueryBase {
+  readonly text: string;
+  readonly values: readonly unknown[] | undefined;
+  callback: QueryCallback;
+  /** pg's name for it. */
+  readonly query_timeout: number | undefined;
+  readonly #statement: Statement;
+  readonly #connection: FastConnection;
+  readonly #isArrayMode: boolean;
+  #prepared: PreparedStatement | undefined;
+  #decoder: RowDecoder | null | undefined;
+  #result: Result | undefined;
+  /** Results before the present one: a rule may make several of one statement. */
+  #earlier: Result[] | undefined;
+  #parameters: Parameter[] | undefined;
+  #rowError: Error | undefined;
+  /** What the server's answer has come to, and what belongs to it. */
+  #step: Step = Step.Sent;
+  #isExtended = false;
+  #isParsing = false;
+  #isDescribing = false;
+  #isHealed = false;
+
+  constructor(
+    connection: FastConnection,
+    { statement, values, isArrayMode, queryTimeoutMillis }: PlainQuery,
+    callback: QueryCallback,
+  ) {
+    super();
+    this.#connection = connection;
+    this.#statement = statement;
+    this.text = statement.text;
+    this.values = values;
+    this.query_timeout = queryTimeoutMillis;
+    this.#isArrayMode = isArrayMode;
+    this.callback = callback;
+  }
+
+  /** pg calls this when it is the query's turn. */
+  submit(): Error | null {
+    let request: Buffer;
+    try {
+      request = this.#request();
+    } catch (error) {
+      // pg would take anything falsy for success.
+      return error instanceof Error ? error : new Error(`A parameter could not be converted: ${String(error)}`);
+    }
+    this.#connection.send(request);
+    return null;
+  }
+
+  #request(): Buffer {
+    // Once: what the application does to its values after this is none of the statement's, run again or not.
+    const values = (this.#parameters ??= prepareValues(this.values ?? []));
+    const { prepared: statements } = this.#connection;
+    // Without values pg uses the simple protocol, in which a $1 is an error of its own.
+    const isNameable = values.length > 0 || !PARAMETER.test(this.text);
+    const named = isNameable ? statements.use(this.#statement) : undefined;
+    this.#prepared = named?.prepared;
+    this.#decoder = undefined;
+    this.#expect(named !== undefined || values.length > 0);
+    const writer = requests.begin();
+    for (const name of statements.takeEvicted()) writer.closeStatement(name);
+    if (!named) {
+      // As pg does it: without values, the simple protocol.
+      if (!this.#isExtended) return writer.query(this.text).end();
+      this.#isParsing = this.#isDescribing = true;
+      return writer.parse('', this.text).bind('', values).describePortal().execute().sync().end();
+    }
+    const { prepared, isNew } = named;
+    this.#isParsing = isNew;
+    this.#isDescribing = prepared.decoder === undefined;
+    if (isNew) writer.parse(prepared.name, this.text);
+    writer.bind(prepared.name, values);
+    if (this.#isDescribing) writer.describePortal();
+    else this.#decoder = prepared.decoder;
+    return writer.execute().sync().end();
+  }
+
+  #expect(isExtended: boolean): void {
+    this.#step = Step.Sent;
+    this.#isExtended = isExtended;
+    this.#isParsing = this.#isDescribing = false;
+  }
+
+  onParsed(): void {
+    if (this.#step !== Step.Sent || !this.#isParsing) throw outOfOrder('ParseComplete');
+    this.#step = Step.Parsed;
+    if (this.#prepared) this.#prepared.isParsed = true;
+  }
+
+  onBound(): void {
+    const before = this.#isParsing ? Step.Parsed : Step.Sent;
+    if (this.#step !== before || !this.#isExtended) throw outOfOrder('BindComplete');
+    this.#step = Step.Bound;
+    if (this.#prepared) this.#prepared.hasRun = true;
+  }
+
+  /** The statement has no rows. */
+  onNoData(): void {
+    if (this.#step !== Step.Bound || !this.#isDescribing) throw outOfOrder('NoData');
+    this.#step = Step.Described;
+    if (this.#prepared) this.#prepared.decoder = null;
+  }
+
+  onDescribed(): void {
+    const isDue = this.#isExtended
+      ? this.#step === Step.Bound && this.#isDescribing
+      : this.#step === Step.Sent || this.#step === Step.Complete;
+    if (!isDue) throw outOfOrder('RowDescription');
+    this.#step = Step.Described;
+  }
+
+  /** Whether the rows or the end of them may come now. */
+  get #isRunning(): boolean {
+    if (this.#isExtended && !this.#isDescribing) return this.#step === Step.Bound;
+    return this.#step === Step.Described;
+  }
+
+  handleRowDescription({ fields }: { fields: FieldDef[] }): void {
+    this.#next();
+    this.#result = undefined;
+    this.#decoder = new RowDecoder(fields, this.#connection.types);
+    if (this.#prepared) this.#prepared.decoder = this.#decoder;
+  }
+
+  onRow(bytes: Buffer, start: number, end: number): void {
+    if (!this.#decoder || !this.#isRunning) throw outOfOrder('DataRow');
+    const result = (this.#result ??= this.#begin());
+    if (this.#rowError) return;
+    try {
+      result.rows.push(this.#decoder.decode(bytes, start, end, this.#isArrayMode));
+    } catch (error) {
+      if (error instanceof ProtocolViolation) throw error;
+      this.#rowError = error as Error;
+    }
+  }
+
+  onComplete(tag: string): void {
+    if (tag === '') throw outOfOrder('an empty CommandComplete');
+    const isAnother = !this.#isExtended && (this.#step === Step.Sent || this.#step === Step.Complete);
+    if (!this.#isRunning && !isAnother) throw outOfOrder('CommandComplete');
+    this.#step = Step.Complete;
+    this.#next();
+    const result = (this.#result ??= this.#begin());
+    (result as unknown as { addCommandComplete(message: { text: string }): void }).addCommandComplete({ text: tag });
+  }
+
+  onReady(): void {
+    if (this.#step !== Step.Complete) throw outOfOrder('ReadyForQuery');
+  }
+
+  handleReadyForQuery(): void {
+    const result = (this.#result ??= this.#begin());
+    try {
+      if (this.#rowError) this.callback(this.#rowError);
+      else this.callback(null, this.#earlier ? [...this.#earlier, result] : result);
+    } catch (error) {
+      process.nextTick(() => {
+        throw error;
+      });
+    }
+  }
+
+  handleError(error: Error): void {
+    if (this.#prepared && this.#heals(error as DatabaseError, this.#prepared)) {
+      this.#isHealed = true;
+      this.#result = undefined;
+      this.#connection.again(this);
+      return;
+    }
+    this.callback(this.#rowError ?? error);
+  }
+
+  /**
+   * Whether the statement fails only because of its name, and has not done anything: then it can run again, once. In a
+   * transaction it cannot, since the failure has ended that.
+   */
+  #heals(error: DatabaseError, prepared: PreparedStatement): boolean {
+    const { prepared: statements } = this.#connection;
+    const isStale = error.code === FEATURE_NOT_SUPPORTED && error.routine === REVALIDATION;
+    const isUnknown = error.code === UNKNOWN_STATEMENT && error.message.includes(prepared.name);
+    const isTaken = error.code === DUPLICATE_STATEMENT && error.message.includes(prepared.name);
+    // The types of its parameters were settled when it was parsed, and tables may have changed since.
+    const isOutdated = prepared.hasRun && this.#step < Step.Bound && PARAMETER_ERRORS.has(error.code ?? '');
+    if ((isUnknown && prepared.isParsed) || isTaken) statements.distrust(error.message);
+    else if (isStale || isUnknown || isOutdated || !prepared.isParsed) statements.forget(this.#statement, prepared);
+    const isCurable = isStale || isUnknown || isTaken || isOutdated;
+    if (!isCurable || this.#isHealed) return false;
+    if (this.#connection.isOutside) return true;
+    this.#statement.failures++;
+    return false;
+  }
+
+  /** The present result is complete, and another one begins. */
+  #next(): void {
+    if (!this.#result?.command) return;
+    (this.#earlier ??= []).push(this.#result);
+    this.#result = undefined;
+    this.#decoder = undefined;
+  }
+
+  #begin(): Result {
+    const { types } = this.#connection;
+    const result = new ResultOf(this.#isArrayMode ? 'array' : undefined, types);
+    if (!this.#decoder) return result;
+    if (!this.#decoder.isCurrent(types)) {
+      this.#decoder = new RowDecoder(this.#decoder.fields, types);
+      if (this.#prepared) this.#prepared.decoder = this.#decoder;
+    }
+    const { fields, parsers, emptyRow } = this.#decoder;
+    result.fields = fields.map(copyOf);
+    if (fields.length > 0) result._parsers = parsers;
+    result._prebuiltEmptyResultObject = emptyRow;
+    return result;
+  }
+}
+
+function outOfOrder(message: string): ProtocolViolation {
+  return new ProtocolViolation(`${message} where it does not belong`);
+}
+
+type FieldClass = new (...args: [string, number, number, number, number, number, string]) => FieldDef;
+
+/** Each result's fields are its own, and pg's. */
+function copyOf(field: FieldDef): FieldDef {
+  const Field = field.constructor as FieldClass;
+  const { name, tableID, columnID, dataTypeID, dataTypeSize, dataTypeModifier, format } = field;
+  return new Field(name, tableID, columnID, dataTypeID, dataTypeSize, dataTypeModifier, format);
+}

@@ -1,0 +1,86 @@
+import { randomBytes } from 'node:crypto';
+import type { RowDecoder } from './row-decoder.js';
+import type { Statement, StatementCatalog } from './statement-catalog.js';
+
+/** A named statement of one session. */
+export class PreparedStatement {
+  /** Never used twice, so that what is left of one by a failure cannot be met under another. */
+  readonly name: string;
+  /** The server has confirmed it. */
+  isParsed = false;
+  /** How its rows are read; `null` = it has none; `undefined` = the server has not described it yet. */
+  decoder: RowDecoder | null | undefined;
+  /** By the session's own count. */
+  lastUse = 0;
+  /** It has taken values: if it does not take others, it may be out of date. */
+  hasRun = false;
+
+  constructor(name: string) {
+    this.name = name;
+  }
+}
+
+/** No other process makes the same names: a pooler may let two meet in one session. */
+const PREFIX = `nestjs_pg_${randomBytes(6).toString('hex')}_`;
+let names = 0;
+
+/** The named statements of one session, the least recently used of which make room for others. */
+export class PreparedStatements {
+  readonly #catalog: StatementCatalog;
+  readonly #statements = new Map<Statement, PreparedStatement>();
+  #uses = 0;
+  /** Names that the server may forget: with the next request, for nothing of their own. */
+  #evicted: string[] = [];
+
+  constructor(catalog: StatementCatalog) {
+    this.#catalog = catalog;
+  }
+
+  /** The named form of a statement, if a name pays; a new one has no decoder and must be parsed first. */
+  use(statement: Statement): { prepared: PreparedStatement; isNew: boolean } | undefined {
+    if (!this.#catalog.isWorthAName(statement)) return undefined;
+    let prepared = this.#statements.get(statement);
+    const isNew = prepared === undefined;
+    if (!prepared) {
+      if (this.#statements.size >= this.#catalog.limit) this.#evict();
+      prepared = new PreparedStatement(`${PREFIX}${++names}`);
+      this.#statements.set(statement, prepared);
+    }
+    prepared.lastUse = ++this.#uses;
+    return { prepared, isNew };
+  }
+
+  /** Names to be closed with the request that is being written. */
+  takeEvicted(): readonly string[] {
+    const { length } = this.#evicted;
+    return length === 0 ? this.#evicted : this.#evicted.splice(0);
+  }
+
+  /** The server does not know it, or what it knows is out of date: the next use parses anew. */
+  forget(statement: Statement, prepared: PreparedStatement): void {
+    if (this.#statements.get(statement) !== prepared) return;
+    this.#statements.delete(statement);
+    // It is no error to close what is not there.
+    this.#evicted.push(prepared.name);
+  }
+
+  /** The session has none any more. */
+  clear(): void {
+    this.#statements.clear();
+    this.#evicted = [];
+  }
+
+  /** Something stands between us and the server that does not keep prepared statements. */
+  distrust(reason: string): void {
+    this.clear();
+    this.#catalog.turnOff(reason);
+  }
+
+  #evict(): void {
+    let [oldest] = this.#statements;
+    for (const entry of this.#statements) if (oldest && entry[1].lastUse < oldest[1].lastUse) oldest = entry;
+    if (!oldest) return;
+    this.#statements.delete(oldest[0]);
+    this.#evicted.push(oldest[1].name);
+  }
+}
