@@ -109,8 +109,7 @@ export class FastPath implements MessageHandler, FastConnection {
     if (type !== DATA_ROW) checkShape(type, bytes, start, end);
     if (TAKEN[type] === true) return true;
     if (!LEFT_TO_PG.has(type)) throw new ProtocolViolation(`a message of type ${type} in answer to a plain statement`);
-    if (type === ROW_DESCRIPTION) active.onDescribed();
-    return false;
+    return type === ROW_DESCRIPTION && active.onDescription(bytes, start, end);
   }
 
   take(type: number, bytes: Buffer, start: number, end: number): void {

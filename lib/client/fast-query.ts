@@ -28,6 +28,8 @@ type Result = QueryResult & {
 };
 const { Result: ResultOf } = pg as unknown as { Result: new (rowMode: string | undefined, types: unknown) => Result };
 
+/** How often a statement is run again. */
+const MAX_HEALED = 2;
 const PARAMETER = /\$\d/;
 const UNKNOWN_STATEMENT = '26000';
 const FEATURE_NOT_SUPPORTED = '0A000';
@@ -70,18 +72,18 @@ export class FastQuery extends QueryBase {
   readonly #connection: FastConnection;
   readonly #isArrayMode: boolean;
   #prepared: PreparedStatement | undefined;
-  #decoder: RowDecoder | null | undefined;
+  #decoder: RowDecoder | undefined;
   #result: Result | undefined;
-  /** Results before the present one: a rule may make several of one statement. */
-  #earlier: Result[] | undefined;
+  /** The body of the RowDescription that pg is reading. */
+  #description: Buffer | undefined;
   #parameters: Parameter[] | undefined;
   #rowError: Error | undefined;
   /** What the server's answer has come to, and what belongs to it. */
   #step: Step = Step.Sent;
   #isExtended = false;
   #isParsing = false;
-  #isDescribing = false;
-  #isHealed = false;
+  /** How often it has been run again. */
+  #healed = 0;
 
   constructor(
     connection: FastConnection,
@@ -115,34 +117,26 @@ export class FastQuery extends QueryBase {
     // Once: what the application does to its values after this is none of the statement's, run again or not.
     const values = (this.#parameters ??= prepareValues(this.values ?? []));
     const { prepared: statements } = this.#connection;
-    // Without values pg uses the simple protocol, in which a $1 is an error of its own.
-    const isNameable = values.length > 0 || !PARAMETER.test(this.text);
-    const named = isNameable ? statements.use(this.#statement) : undefined;
+    // Without values pg uses the simple protocol, in which a $1 is an error of its own, and rules may add rows.
+    const isSimple = values.length === 0 && (this.#statement.mayHaveRules || PARAMETER.test(this.text));
+    const named = isSimple ? undefined : statements.use(this.#statement);
     this.#prepared = named?.prepared;
     this.#decoder = undefined;
     this.#expect(named !== undefined || values.length > 0);
     const writer = requests.begin();
     for (const name of statements.takeEvicted()) writer.closeStatement(name);
-    if (!named) {
-      // As pg does it: without values, the simple protocol.
-      if (!this.#isExtended) return writer.query(this.text).end();
-      this.#isParsing = this.#isDescribing = true;
-      return writer.parse('', this.text).bind('', values).describePortal().execute().sync().end();
-    }
-    const { prepared, isNew } = named;
-    this.#isParsing = isNew;
-    this.#isDescribing = prepared.decoder === undefined;
-    if (isNew) writer.parse(prepared.name, this.text);
-    writer.bind(prepared.name, values);
-    if (this.#isDescribing) writer.describePortal();
-    else this.#decoder = prepared.decoder;
-    return writer.execute().sync().end();
+    if (!this.#isExtended) return writer.query(this.text).end();
+    const name = named?.prepared.name ?? '';
+    this.#isParsing = named?.isNew ?? true;
+    if (this.#isParsing) writer.parse(name, this.text);
+    // Described each time: tables change, and a pooler may have another session behind the same name.
+    return writer.bind(name, values).describePortal().execute().sync().end();
   }
 
   #expect(isExtended: boolean): void {
     this.#step = Step.Sent;
     this.#isExtended = isExtended;
-    this.#isParsing = this.#isDescribing = false;
+    this.#isParsing = false;
   }
 
   onParsed(): void {
@@ -160,34 +154,37 @@ export class FastQuery extends QueryBase {
 
   /** The statement has no rows. */
   onNoData(): void {
-    if (this.#step !== Step.Bound || !this.#isDescribing) throw outOfOrder('NoData');
+    if (this.#step !== Step.Bound) throw outOfOrder('NoData');
     this.#step = Step.Described;
-    if (this.#prepared) this.#prepared.decoder = null;
   }
 
-  onDescribed(): void {
-    const isDue = this.#isExtended
-      ? this.#step === Step.Bound && this.#isDescribing
-      : this.#step === Step.Sent || this.#step === Step.Complete;
+  /**
+   * Looks at a RowDescription.
+   *
+   * @returns whether it is known; if not, pg reads it
+   */
+  onDescription(bytes: Buffer, start: number, end: number): boolean {
+    // In the simple protocol a rule may add rows of another description.
+    const isDue = this.#isExtended ? this.#step === Step.Bound : this.#step < Step.Complete;
     if (!isDue) throw outOfOrder('RowDescription');
     this.#step = Step.Described;
-  }
-
-  /** Whether the rows or the end of them may come now. */
-  get #isRunning(): boolean {
-    if (this.#isExtended && !this.#isDescribing) return this.#step === Step.Bound;
-    return this.#step === Step.Described;
+    const known = this.#prepared?.decoder;
+    if (known?.description && bytes.compare(known.description, 0, known.description.length, start, end) === 0) {
+      this.#decoder = known;
+      return true;
+    }
+    this.#description = Buffer.from(bytes.subarray(start, end));
+    return false;
   }
 
   handleRowDescription({ fields }: { fields: FieldDef[] }): void {
-    this.#next();
-    this.#result = undefined;
-    this.#decoder = new RowDecoder(fields, this.#connection.types);
+    this.#decoder = new RowDecoder(fields, this.#connection.types, this.#description);
     if (this.#prepared) this.#prepared.decoder = this.#decoder;
+    if (this.#result) describe(this.#result, this.#decoder);
   }
 
   onRow(bytes: Buffer, start: number, end: number): void {
-    if (!this.#decoder || !this.#isRunning) throw outOfOrder('DataRow');
+    if (!this.#decoder || this.#step !== Step.Described) throw outOfOrder('DataRow');
     const result = (this.#result ??= this.#begin());
     if (this.#rowError) return;
     try {
@@ -200,10 +197,9 @@ export class FastQuery extends QueryBase {
 
   onComplete(tag: string): void {
     if (tag === '') throw outOfOrder('an empty CommandComplete');
-    const isAnother = !this.#isExtended && (this.#step === Step.Sent || this.#step === Step.Complete);
-    if (!this.#isRunning && !isAnother) throw outOfOrder('CommandComplete');
+    const isDue = this.#step === Step.Described || (!this.#isExtended && this.#step === Step.Sent);
+    if (!isDue) throw outOfOrder('CommandComplete');
     this.#step = Step.Complete;
-    this.#next();
     const result = (this.#result ??= this.#begin());
     (result as unknown as { addCommandComplete(message: { text: string }): void }).addCommandComplete({ text: tag });
   }
@@ -216,7 +212,7 @@ export class FastQuery extends QueryBase {
     const result = (this.#result ??= this.#begin());
     try {
       if (this.#rowError) this.callback(this.#rowError);
-      else this.callback(null, this.#earlier ? [...this.#earlier, result] : result);
+      else this.callback(null, result);
     } catch (error) {
       process.nextTick(() => {
         throw error;
@@ -226,7 +222,6 @@ export class FastQuery extends QueryBase {
 
   handleError(error: Error): void {
     if (this.#prepared && this.#heals(error as DatabaseError, this.#prepared)) {
-      this.#isHealed = true;
       this.#result = undefined;
       this.#connection.again(this);
       return;
@@ -248,18 +243,14 @@ export class FastQuery extends QueryBase {
     if ((isUnknown && prepared.isParsed) || isTaken) statements.distrust(error.message);
     else if (isStale || isUnknown || isOutdated || !prepared.isParsed) statements.forget(this.#statement, prepared);
     const isCurable = isStale || isUnknown || isTaken || isOutdated;
-    if (!isCurable || this.#isHealed) return false;
-    if (this.#connection.isOutside) return true;
-    this.#statement.failures++;
-    return false;
-  }
-
-  /** The present result is complete, and another one begins. */
-  #next(): void {
-    if (!this.#result?.command) return;
-    (this.#earlier ??= []).push(this.#result);
-    this.#result = undefined;
-    this.#decoder = undefined;
+    if (!isCurable || this.#healed === MAX_HEALED) return false;
+    if (!this.#connection.isOutside) {
+      if (isStale) this.#statement.failures++;
+      return false;
+    }
+    // A pooler may have one statement of its own for all that we prepare of a text: the last try goes without a name.
+    if (++this.#healed === MAX_HEALED) this.#statement.failures = Infinity;
+    return true;
   }
 
   #begin(): Result {
@@ -267,15 +258,19 @@ export class FastQuery extends QueryBase {
     const result = new ResultOf(this.#isArrayMode ? 'array' : undefined, types);
     if (!this.#decoder) return result;
     if (!this.#decoder.isCurrent(types)) {
-      this.#decoder = new RowDecoder(this.#decoder.fields, types);
+      this.#decoder = new RowDecoder(this.#decoder.fields, types, this.#decoder.description);
       if (this.#prepared) this.#prepared.decoder = this.#decoder;
     }
-    const { fields, parsers, emptyRow } = this.#decoder;
-    result.fields = fields.map(copyOf);
-    if (fields.length > 0) result._parsers = parsers;
-    result._prebuiltEmptyResultObject = emptyRow;
+    describe(result, this.#decoder);
     return result;
   }
+}
+
+/** What pg's Result knows of its columns. */
+function describe(result: Result, { fields, parsers, emptyRow }: RowDecoder): void {
+  result.fields = fields.map(copyOf);
+  if (fields.length > 0) result._parsers = parsers;
+  result._prebuiltEmptyResultObject = emptyRow;
 }
 
 function outOfOrder(message: string): ProtocolViolation {

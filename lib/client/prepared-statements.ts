@@ -8,8 +8,8 @@ export class PreparedStatement {
   readonly name: string;
   /** The server has confirmed it. */
   isParsed = false;
-  /** How its rows are read; `null` = it has none; `undefined` = the server has not described it yet. */
-  decoder: RowDecoder | null | undefined;
+  /** How its rows were read when it ran last. */
+  decoder: RowDecoder | undefined;
   /** By the session's own count. */
   lastUse = 0;
   /** It has taken values: if it does not take others, it may be out of date. */

@@ -15,6 +15,7 @@ type Row = Record<string, unknown> | unknown[];
  * Made once for a statement and used for all its results, as long as the application has not changed a parser.
  */
 export class RowDecoder {
+  readonly description: Buffer | undefined;
   readonly fields: readonly FieldDef[];
   /** What pg keeps in its Result under these names. */
   readonly parsers: readonly TypeParser[];
@@ -25,7 +26,9 @@ export class RowDecoder {
   /** A name that every object has, with a meaning of its own: written only where the row has it already. */
   readonly #hasInherited: boolean;
 
-  constructor(fields: readonly FieldDef[], types: TypeParsers) {
+  /** `description` = the body of the message that `fields` was read from. */
+  constructor(fields: readonly FieldDef[], types: TypeParsers, description?: Buffer) {
+    this.description = description;
     this.fields = fields;
     this.parsers = fields.map(({ dataTypeID }) => types.getTypeParser(dataTypeID, 'text'));
     this.#names = fields.map(({ name }) => name);

@@ -1,5 +1,6 @@
 import { statementKind, type StatementKind } from './statement-kind.js';
 
+const QUERY = /^[\s(]*(?:select|with|values|table)\b/i;
 /** A statement that takes the server longer is not fast. */
 const FAST_MILLIS = 2;
 
@@ -7,6 +8,8 @@ const FAST_MILLIS = 2;
 export class Statement {
   readonly text: string;
   readonly kind: StatementKind;
+  /** A rule may make several statements of it: of those that are not queries. */
+  readonly mayHaveRules: boolean;
   /** How often it has been asked for. */
   uses = 0;
   /** How often its name has failed a transaction, which cannot be healed. */
@@ -17,6 +20,7 @@ export class Statement {
   constructor(text: string) {
     this.text = text;
     this.kind = statementKind(text);
+    this.mayHaveRules = this.kind === 'write' && !QUERY.test(text);
   }
 
   /** How long the server takes for it, in milliseconds, by the last runs: quick to rise, slow to fall. */
