@@ -50,8 +50,8 @@ function dateReader(parse: TypeParser): ColumnReader {
 }
 
 /**
- * The parsers of pg-types for which there is a reader that gives the same values, by the digest of their source: by it, and by
- * nothing else, a parser is known to be theirs and not one that the application has put in its place. One that a later
+ * The parsers of pg-types for which there is a reader that gives the same values, by the digest of their source: by it a parser
+ * is known to be theirs, and not one that the application has put in its place. One that a later
  * pg-types words differently is called as it is.
  */
 const READERS: Readonly<Record<string, (parse: TypeParser) => ColumnReader>> = {

@@ -60,7 +60,7 @@ const QueryBase = Inert as unknown as new () => object;
 
 /**
  * One run of a statement, as pg's client keeps it in its queue. Unlike pg's own Query it is sent in one write, named by
- * itself if the text comes back, described once, and its rows are read straight from the messages.
+ * itself if the text comes back, and its rows are read straight from the messages.
  */
 export class FastQuery extends QueryBase {
   readonly text: string;

@@ -1,7 +1,11 @@
+const PARSE_COMPLETE = 0x31;
+const BIND_COMPLETE = 0x32;
+const CLOSE_COMPLETE = 0x33;
 const COMMAND_COMPLETE = 0x43;
 const DATA_ROW = 0x44;
 const ERROR = 0x45;
 const NOTICE = 0x4e;
+const NO_DATA = 0x6e;
 const NOTIFICATION = 0x41;
 const PARAMETER_STATUS = 0x53;
 const READY_FOR_QUERY = 0x5a;
@@ -29,6 +33,11 @@ export function isWellFormed(type: number, bytes: Buffer, start: number, end: nu
       return hasColumns(bytes, start, end, 18);
     case DATA_ROW:
       return hasValues(bytes, start, end);
+    case PARSE_COMPLETE:
+    case BIND_COMPLETE:
+    case CLOSE_COMPLETE:
+    case NO_DATA:
+      return start === end;
     default:
       return true;
   }
