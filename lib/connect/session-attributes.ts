@@ -23,7 +23,11 @@ export async function sessionMismatch(client: PgClient, attrs: Attempt['attrs'])
 async function isStandby(client: PgClient): Promise<boolean> {
   const reported = client.parameter('in_hot_standby');
   if (reported !== undefined) return reported === 'on';
-  const { rows } = await client.query<{ standby: boolean }>('SELECT pg_catalog.pg_is_in_recovery() AS standby');
+  // In the simple protocol, as libpq asks, and not by a name: `simple` is pg's, so the statement goes pg's way.
+  const { rows } = await client.query<{ standby: boolean }>({
+    text: 'SELECT pg_catalog.pg_is_in_recovery() AS standby',
+    queryMode: 'simple',
+  } as { text: string });
   return rows[0]?.standby === true;
 }
 

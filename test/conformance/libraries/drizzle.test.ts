@@ -192,7 +192,7 @@ describe("Drizzle's BEGIN, which stands outside of its try", () => {
   });
 
   it('tells who waits for such a lease where it has gone', async () => {
-    const pool = openPool('drizzle', { pool: { max: 1, acquireTimeoutMillis: 50 } });
+    const pool = openPool('drizzle', { pool: { max: 1, acquireTimeoutMillis: 1_000 } });
     const db = drizzle(pool);
     await leak(db);
     await expect(db.execute(sql`SELECT 1`)).rejects.toMatchObject({

@@ -128,19 +128,16 @@ it('tells a Submittable once that its session has ended', async () => {
 });
 
 // `drain` comes when nothing is queued any more: not between a statement and the one that its callback begins.
-it(
-  'stops the clock of a Submittable when that is done, and not when the connection has nothing to do',
-  async () => {
-    await using pool = openPool('chain', { query_timeout: 400, pool: { max: 1 } });
-    await using lease = await pool.connect();
-    const text = 'SELECT 1 AS one FROM pg_sleep(0.25)';
-    const second = new Promise((resolve, reject) => {
-      const tell = (): void => void lease.query(text).then(({ rows }) => resolve(rows), reject);
-      lease.query(new pg.Query(text, tell));
-    });
-    expect(await second).toEqual([{ one: 1 }]);
-  },
-);
+it('stops the clock of a Submittable when that is done, and not when the connection has nothing to do', async () => {
+  await using pool = openPool('chain', { query_timeout: 400, pool: { max: 1 } });
+  await using lease = await pool.connect();
+  const text = 'SELECT 1 AS one FROM pg_sleep(0.25)';
+  const second = new Promise((resolve, reject) => {
+    const tell = (): void => void lease.query(text).then(({ rows }) => resolve(rows), reject);
+    lease.query(new pg.Query(text, tell));
+  });
+  expect(await second).toEqual([{ one: 1 }]);
+});
 
 // The pool has taken it back before its borrower does.
 it('tells of the release of a lease whose connection was lost', async () => {
