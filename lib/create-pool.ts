@@ -5,7 +5,7 @@ import { PgModuleError } from './errors/pg-module.error.js';
 import { resolveOptions, type PgOptions, type ResolvedOptions } from './pg.options.js';
 import { DEFAULT_POOL_NAME } from './pg.tokens.js';
 import { libraryOptions } from './library-options.js';
-import { PgPool } from './pool/pg-pool.js';
+import { PgPool } from './pg.pool.js';
 import { unpooledClient } from './pool/unpooled-client.js';
 import { TlsMaterial } from './tls/tls-material.js';
 import { systemClock } from './util/clock.js';

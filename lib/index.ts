@@ -10,7 +10,8 @@ export {
   type DescribedSetting,
 } from './describe-connection.js';
 
-export { PgPool, type BorrowOptions, type PgPoolEvents } from './pool/pg-pool.js';
+export { PgPool } from './pg.pool.js';
+export { LendingPool, type BorrowOptions, type PgPoolEvents } from './pool/lending-pool.js';
 export type { PoolMessages } from './pool/channels.js';
 export type { DialFailure } from './pool/dialler.js';
 export type { PoolOptions, PoolReset } from './pool/pool-options.js';

@@ -12,7 +12,7 @@ import { PgRegistry } from './pg.registry.js';
 import { getConnectionFactoryToken, getPoolToken } from './pg.tokens.js';
 import type { Holder } from './pool/pool-errors.js';
 import type { DialFailure } from './pool/dialler.js';
-import { PgPool } from './pool/pg-pool.js';
+import { PgPool } from './pg.pool.js';
 import { formatMillis } from './util/duration.js';
 
 /** Internal tokens of one PgModule. */

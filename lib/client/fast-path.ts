@@ -1,9 +1,11 @@
 import pg from 'pg';
 import type { MessageHandler } from './message-reader.js';
 import { isWellFormed } from './message-shape.js';
-import { FastQuery, type FastConnection, type QueryCallback } from './fast-query.js';
+import { FastQuery, type FastConnection } from './fast-query.js';
+import { Flight, type FlightCallback } from './flight.js';
 import { PreparedStatements } from './prepared-statements.js';
 import { plainQuery, type PlainQuery } from './plain-query.js';
+import { callBack, ProtocolQuery, type QueryCallback } from './protocol-query.js';
 import { ProtocolViolation } from './protocol-violation.js';
 import type { ReadyConnection } from './ready-connection.js';
 import type { TypeParsers } from './row-decoder.js';
@@ -27,9 +29,13 @@ const DATA_ROW = 0x44;
 const ROW_DESCRIPTION = 0x54;
 const READY_FOR_QUERY = 0x5a;
 const NO_DATA = 0x6e;
+const PORTAL_SUSPENDED = 0x73;
 /** What is answered to a query of ours, but for its description and its error: those go the way through pg. */
 const TAKEN: readonly boolean[] = Array.from({ length: 256 }, (_, type) =>
-  [PARSE_COMPLETE, BIND_COMPLETE, CLOSE_COMPLETE, COMMAND_COMPLETE, DATA_ROW, READY_FOR_QUERY, NO_DATA].includes(type),
+  [
+    ...[PARSE_COMPLETE, BIND_COMPLETE, CLOSE_COMPLETE, COMMAND_COMPLETE, DATA_ROW, READY_FOR_QUERY, NO_DATA],
+    PORTAL_SUSPENDED,
+  ].includes(type),
 );
 
 /** Its description and its error, and what may come at any time: notice, notification, parameter status. */
@@ -48,7 +54,7 @@ export class FastPath implements MessageHandler, FastConnection {
   readonly #client: ClientInternals;
   readonly #connection: ReadyConnection;
   readonly #catalog: StatementCatalog;
-  #active: FastQuery | undefined;
+  #active: ProtocolQuery | undefined;
 
   constructor(client: pg.Client, connection: ReadyConnection, catalog: StatementCatalog) {
     this.#client = client as unknown as ClientInternals;
@@ -84,6 +90,11 @@ export class FastPath implements MessageHandler, FastConnection {
     return this.#client.binary ? undefined : new FastQuery(this, plain, callback);
   }
 
+  /** Several statements in one request; `undefined` where they have to be sent one by one. */
+  flight(plains: readonly PlainQuery[], callback: FlightCallback): Flight | undefined {
+    return this.#client.binary ? undefined : new Flight(this, plains, callback);
+  }
+
   /** See {@link plainQuery}. */
   plain(config: unknown, values: unknown): PlainQuery | undefined {
     return plainQuery(this.#catalog, config, values);
@@ -93,14 +104,14 @@ export class FastPath implements MessageHandler, FastConnection {
     this.#connection.sendSoon(request);
   }
 
-  again(query: FastQuery): void {
+  again(query: ProtocolQuery): void {
     this.#client._queryQueue.unshift(query);
   }
 
   takes(type: number, bytes: Buffer, start: number, end: number): boolean {
     // Rows of ours are checked as they are read.
     const active = this.#connection.isAhead ? undefined : this.#client._activeQuery;
-    if (!(active instanceof FastQuery)) {
+    if (!(active instanceof ProtocolQuery)) {
       if (!BACKEND.has(type)) throw new ProtocolViolation(`a message of type ${type}, which there is not`);
       checkShape(type, bytes, start, end);
       return false;
@@ -137,22 +148,16 @@ export class FastPath implements MessageHandler, FastConnection {
       case NO_DATA:
         active?.onNoData();
         return;
+      case PORTAL_SUSPENDED:
+        active?.onSuspended();
+        return;
     }
   }
 
   #ready(message: object): void {
     // One is pg's own. A cursor that is being closed listens as well.
     if (this.#connection.listenerCount('readyForQuery') > 1) this.#connection.emit('readyForQuery', message);
-    else {
-      try {
-        this.#client._handleReadyForQuery(message);
-      } catch (error) {
-        // A listener or callback of the application threw, and not what reads the messages.
-        process.nextTick(() => {
-          throw error;
-        });
-      }
-    }
+    else callBack(() => this.#client._handleReadyForQuery(message));
   }
 }
 

@@ -2,13 +2,11 @@ import type { DatabaseError, FieldDef, QueryResult } from 'pg';
 import pg from 'pg';
 import type { PlainQuery } from './plain-query.js';
 import type { PreparedStatement, PreparedStatements } from './prepared-statements.js';
+import { callBack, outOfOrder, ProtocolQuery, type QueryCallback } from './protocol-query.js';
 import { ProtocolViolation } from './protocol-violation.js';
-import { prepareValues, requests, type Parameter } from './request-writer.js';
+import { prepareValues, requests, type Parameter, type RequestWriter } from './request-writer.js';
 import { RowDecoder, type TypeParsers } from './row-decoder.js';
 import type { Statement } from './statement-catalog.js';
-
-/** What a statement calls when it is done. pg itself passes `null` where there is no error. */
-export type QueryCallback = (error: Error | null, result?: unknown) => void;
 
 /** What a query needs of the connection that runs it. */
 export interface FastConnection {
@@ -18,7 +16,7 @@ export interface FastConnection {
   readonly isOutside: boolean;
   send(request: Buffer): void;
   /** Runs a query again, ahead of those that have not been sent. */
-  again(query: FastQuery): void;
+  again(query: ProtocolQuery): void;
 }
 
 /** pg's result, with the fields that its types do not name. */
@@ -51,18 +49,11 @@ enum Step {
   Complete,
 }
 
-/** A query has no portal that pg would have to look after, so it may be pipelined: pg asks by instanceof. */
-function Inert(): void {
-  return undefined;
-}
-Inert.prototype = pg.Query.prototype;
-const QueryBase = Inert as unknown as new () => object;
-
 /**
  * One run of a statement, as pg's client keeps it in its queue. Unlike pg's own Query it is sent in one write, named by
  * itself if the text comes back, and its rows are read straight from the messages.
  */
-export class FastQuery extends QueryBase {
+export class FastQuery extends ProtocolQuery {
   readonly text: string;
   readonly values: readonly unknown[] | undefined;
   callback: QueryCallback;
@@ -120,23 +111,43 @@ export class FastQuery extends QueryBase {
     // Without values pg uses the simple protocol, in which a $1 is an error of its own, and rules may add rows.
     const isSimple = values.length === 0 && (this.#statement.mayHaveRules || PARAMETER.test(this.text));
     const named = isSimple ? undefined : statements.use(this.#statement);
-    this.#prepared = named?.prepared;
-    this.#decoder = undefined;
-    this.#expect(named !== undefined || values.length > 0);
     const writer = requests.begin();
+    this.#begins(named?.prepared, named !== undefined || values.length > 0);
+    if (this.#isExtended)
+      return this.#write(writer, values, named?.isNew ?? true)
+        .sync()
+        .end();
     for (const name of statements.takeEvicted()) writer.closeStatement(name);
-    if (!this.#isExtended) return writer.query(this.text).end();
-    const name = named?.prepared.name ?? '';
-    this.#isParsing = named?.isNew ?? true;
-    if (this.#isParsing) writer.parse(name, this.text);
-    // Described each time: tables change, and a pooler may have another session behind the same name.
-    return writer.bind(name, values).describePortal().execute().sync().end();
+    return writer.query(this.text).end();
   }
 
-  #expect(isExtended: boolean): void {
+  /** Calls the application, as {@link prepareValues} says. */
+  prepare(): void {
+    this.#parameters ??= prepareValues(this.values ?? []);
+  }
+
+  /** Writes it without a Sync: what follows in the same request is passed over if this fails. Prepared before. */
+  write(writer: RequestWriter): void {
+    const named = this.#connection.prepared.use(this.#statement);
+    this.#begins(named?.prepared, true);
+    this.#write(writer, this.#parameters ?? [], named?.isNew ?? true);
+  }
+
+  #begins(prepared: PreparedStatement | undefined, isExtended: boolean): void {
+    this.#prepared = prepared;
+    this.#decoder = undefined;
     this.#step = Step.Sent;
     this.#isExtended = isExtended;
     this.#isParsing = false;
+  }
+
+  #write(writer: RequestWriter, values: readonly Parameter[], isNew: boolean): RequestWriter {
+    for (const name of this.#connection.prepared.takeEvicted()) writer.closeStatement(name);
+    const name = this.#prepared?.name ?? '';
+    this.#isParsing = isNew;
+    if (isNew) writer.parse(name, this.text);
+    // Described each time: tables change, and a pooler may have another session behind the same name.
+    return writer.bind(name, values).describePortal().execute();
   }
 
   onParsed(): void {
@@ -208,20 +219,38 @@ export class FastQuery extends QueryBase {
     if (this.#step !== Step.Complete) throw outOfOrder('ReadyForQuery');
   }
 
+  /** The server has done it. */
+  get isComplete(): boolean {
+    return this.#step === Step.Complete;
+  }
+
+  /** Why its rows could not be read: a parser of the application threw. */
+  get rowError(): Error | undefined {
+    return this.#rowError;
+  }
+
+  get result(): Result {
+    return (this.#result ??= this.#begin());
+  }
+
   handleReadyForQuery(): void {
-    const result = (this.#result ??= this.#begin());
-    try {
+    const { result } = this;
+    callBack(() => {
       if (this.#rowError) this.callback(this.#rowError);
       else this.callback(null, result);
-    } catch (error) {
-      process.nextTick(() => {
-        throw error;
-      });
-    }
+    });
+  }
+
+  /** It failed where it cannot run again, or was passed over since one before it failed (`error` undefined). */
+  giveUp(error: Error | undefined): void {
+    const prepared = this.#prepared;
+    if (!prepared) return;
+    if (error) this.#heals(error as DatabaseError, prepared, false);
+    else if (!prepared.isParsed) this.#connection.prepared.forget(this.#statement, prepared);
   }
 
   handleError(error: Error): void {
-    if (this.#prepared && this.#heals(error as DatabaseError, this.#prepared)) {
+    if (this.#prepared && this.#heals(error as DatabaseError, this.#prepared, this.#connection.isOutside)) {
       this.#result = undefined;
       this.#connection.again(this);
       return;
@@ -233,7 +262,7 @@ export class FastQuery extends QueryBase {
    * Whether the statement fails only because of its name, and has not done anything: then it can run again, once. In a
    * transaction it cannot, since the failure has ended that.
    */
-  #heals(error: DatabaseError, prepared: PreparedStatement): boolean {
+  #heals(error: DatabaseError, prepared: PreparedStatement, isRepeatable: boolean): boolean {
     const { prepared: statements } = this.#connection;
     const isStale = error.code === FEATURE_NOT_SUPPORTED && error.routine === REVALIDATION;
     const isUnknown = error.code === UNKNOWN_STATEMENT && error.message.includes(prepared.name);
@@ -244,7 +273,7 @@ export class FastQuery extends QueryBase {
     else if (isStale || isUnknown || isOutdated || !prepared.isParsed) statements.forget(this.#statement, prepared);
     const isCurable = isStale || isUnknown || isTaken || isOutdated;
     if (!isCurable || this.#healed === MAX_HEALED) return false;
-    if (!this.#connection.isOutside) {
+    if (!isRepeatable) {
       if (isStale) this.#statement.failures++;
       return false;
     }
@@ -271,10 +300,6 @@ function describe(result: Result, { fields, parsers, emptyRow }: RowDecoder): vo
   result.fields = fields.map(copyOf);
   if (fields.length > 0) result._parsers = parsers;
   result._prebuiltEmptyResultObject = emptyRow;
-}
-
-function outOfOrder(message: string): ProtocolViolation {
-  return new ProtocolViolation(`${message} where it does not belong`);
 }
 
 type FieldClass = new (...args: [string, number, number, number, number, number, string]) => FieldDef;

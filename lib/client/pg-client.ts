@@ -6,8 +6,9 @@ import { PgModuleError } from '../errors/pg-module.error.js';
 import { AuthenticationGuard, type AuthenticationPolicy } from './authentication-guard.js';
 import { sendCancelRequest } from './cancel-request.js';
 import { FastPath } from './fast-path.js';
-import type { QueryCallback } from './fast-query.js';
+import type { FlightCallback } from './flight.js';
 import type { PlainQuery } from './plain-query.js';
+import type { QueryCallback } from './protocol-query.js';
 import { isConnectionFault } from './connection-fault.js';
 import { ReadyConnection } from './ready-connection.js';
 import type { StatementCatalog } from './statement-catalog.js';
@@ -67,6 +68,15 @@ type Method = (...args: unknown[]) => unknown;
 interface Submittable {
   submit: Method;
   handleError?: (error: Error, connection: pg.Connection) => void;
+}
+
+/** What pg is given for a plain query where there is no shorter way. */
+function stockConfig(
+  { statement, values, isArrayMode, queryTimeoutMillis }: PlainQuery,
+  callback: QueryCallback,
+): object {
+  const rowMode = isArrayMode ? 'array' : undefined;
+  return { text: statement.text, values, rowMode, query_timeout: queryTimeoutMillis, callback };
 }
 
 function isSubmittable(config: unknown): config is Submittable {
@@ -181,15 +191,28 @@ export class PgClient extends pg.Client {
 
   /** @internal Runs a plain query the short way. */
   run(plain: PlainQuery, callback: QueryCallback): void {
-    const query: object = this.#fastPath?.query(plain, callback) ?? {
-      text: plain.statement.text,
-      values: plain.values,
-      rowMode: plain.isArrayMode ? 'array' : undefined,
-      query_timeout: plain.queryTimeoutMillis,
-      callback,
-    };
     // Through the prototype, where instrumentation may have taken the method's place.
-    STOCK.query.call(this, query);
+    STOCK.query.call(this, this.#fastPath?.query(plain, callback) ?? stockConfig(plain, callback));
+  }
+
+  /** @internal Runs statements in one flight: what follows one that fails is not run. */
+  fly(plains: readonly PlainQuery[], callback: FlightCallback): void {
+    const flight = this.#fastPath?.flight(plains, callback);
+    if (flight) STOCK.query.call(this, flight);
+    else this.#oneByOne(plains, [], callback);
+  }
+
+  #oneByOne(plains: readonly PlainQuery[], results: unknown[], callback: FlightCallback): void {
+    const plain = plains[results.length];
+    if (!plain) {
+      callback(null, results, results.length);
+      return;
+    }
+    const next = (error: Error | null, result?: unknown): void => {
+      if (error) callback(error, results, results.length);
+      else this.#oneByOne(plains, [...results, result], callback);
+    };
+    STOCK.query.call(this, stockConfig(plain, next));
   }
 
   /** @internal pg asks this for the startup message; ours holds the resolved settings and nothing of the environment. */

@@ -35,7 +35,7 @@ const MAX_PARAMETERS = 65_535;
  * Writes requests of the extended and the simple query protocol, several messages into one buffer. One writer serves
  * all connections: nothing is awaited between `begin` and `end`.
  */
-class RequestWriter {
+export class RequestWriter {
   #bytes = Buffer.allocUnsafe(KEEP);
   #length = 0;
   /** Where the length of the message that is being written stands. */

@@ -101,8 +101,8 @@ export class StatementCatalog {
    * Whether a name pays: from the second use on, since naming what never comes back costs the server memory and both sides
    * time. Nor does one that has failed transactions: the search_path changes from one to the next, say.
    */
-  isWorthAName({ uses, failures }: Statement): boolean {
-    return uses > 1 && failures < MAX_FAILURES && !this.#isOff;
+  isWorthAName({ uses, failures, kind }: Statement): boolean {
+    return uses > 1 && failures < MAX_FAILURES && kind !== 'other' && !this.#isOff;
   }
 
   /** Something between us and the server does not keep prepared statements: no more are made. */

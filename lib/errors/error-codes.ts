@@ -23,6 +23,28 @@ export const PG_ERROR_CODES = [
   'PG_CONNECTION_LOST',
   /** An AbortSignal fired. */
   'PG_ABORTED',
+  /** A statement of a transaction that is over. */
+  'PG_TRANSACTION_ENDED',
+  /** A statement or an inner transaction beside an inner transaction that is open on the same connection. */
+  'PG_TRANSACTION_BUSY',
+  /** A transaction's function returned while statements that it had started were still running: rolled back. */
+  'PG_TRANSACTION_UNAWAITED',
+  /** A transaction's function returned although a statement had failed: the server could only roll back. */
+  'PG_TRANSACTION_ABORTED',
+  /** `timeoutMillis` of a transaction has passed: rolled back. */
+  'PG_TRANSACTION_TIMEOUT',
+  /** Propagation `Mandatory` without a transaction. */
+  'PG_TRANSACTION_REQUIRED',
+  /** Propagation `Never` inside of a transaction. */
+  'PG_TRANSACTION_FORBIDDEN',
+  /** The connection was lost while a COMMIT was under way: the transaction may or may not have been committed. */
+  'PG_COMMIT_UNKNOWN',
+  /** A statement of a batch failed, and with it all of them: `index` says which, `cause` why. */
+  'PG_BATCH_FAILED',
+  /** A notification's payload or channel that the server would refuse. */
+  'PG_NOTIFICATION_INVALID',
+  /** A row for COPY that cannot be sent. */
+  'PG_COPY_INVALID',
   /** The embedded server of `nestjs-pg/testing` could not be started or has failed. */
   'PG_TEST_SERVER_FAILED',
 ] as const;

@@ -1,7 +1,7 @@
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createPool } from '../../lib/create-pool.js';
-import type { PgPool } from '../../lib/pool/pg-pool.js';
+import type { PgPool } from 'nestjs-pg';
 import { startPostgres, type PostgresServer } from '../../lib/testing/index.js';
 import { settle } from '../support/manual-clock.js';
 

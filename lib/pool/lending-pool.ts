@@ -66,7 +66,7 @@ function tellBorrower(callback: ConnectCallback, client: PgLease): void {
  * an error in a query costs no connection, a lease has an end, an open transaction is never handed on, nobody waits
  * for a particular connection, and closing ends.
  */
-export class PgPool extends pg.Pool {
+export class LendingPool extends pg.Pool {
   /** The pool's name in the application; `default` if it has none. */
   readonly name: string;
   /** Connections open or being opened. */
@@ -87,8 +87,8 @@ export class PgPool extends pg.Pool {
 
   static {
     // pg's types call these properties; they are accessors, there and here.
-    const count = (name: string, read: (pool: PgPool) => number): void => {
-      const get = function (this: PgPool): number {
+    const count = (name: string, read: (pool: LendingPool) => number): void => {
+      const get = function (this: LendingPool): number {
         return read(this);
       };
       Object.defineProperty(this.prototype, name, { get, configurable: true });
@@ -145,7 +145,7 @@ export class PgPool extends pg.Pool {
     }
   }
 
-  /** {@link PgPool.open} in the background: it keeps trying, and does not keep the process alive for that. */
+  /** {@link LendingPool.open} in the background: it keeps trying, and does not keep the process alive for that. */
   openInBackground(): void {
     this.#engine.openInBackground();
   }
@@ -275,7 +275,7 @@ export class PgPool extends pg.Pool {
     this.#engine.evict();
   }
 
-  /** Lends nothing until {@link PgPool.resume}: borrowers wait, under their usual deadline. */
+  /** Lends nothing until {@link LendingPool.resume}: borrowers wait, under their usual deadline. */
   suspend(): void {
     this.#engine.suspend();
   }
@@ -284,7 +284,7 @@ export class PgPool extends pg.Pool {
     this.#engine.resume();
   }
 
-  /** Ends the pool: {@link PgPool.drain} within `drainTimeoutMillis`. Further calls wait for the same end. */
+  /** Ends the pool: {@link LendingPool.drain} within `drainTimeoutMillis`. Further calls wait for the same end. */
   override end(): Promise<void>;
   override end(callback: () => void): void;
   override end(callback?: () => void): Promise<void> | undefined {
@@ -320,7 +320,7 @@ export class PgPool extends pg.Pool {
     return super.on(event as 'error', listener as () => void);
   }
 
-  /** {@link PgPool.query} as the channel `nestjs-pg:query` sees it. */
+  /** {@link LendingPool.query} as the channel `nestjs-pg:query` sees it. */
   #observed(config: object | string, tell: QueryCallback): QueryCallback {
     const began = this.#clock.now();
     const text = typeof config === 'string' ? config : (config as { text?: string }).text;
