@@ -11,7 +11,18 @@ export {
 } from './describe-connection.js';
 
 export { PgPool } from './pg.pool.js';
-export { LendingPool, type BorrowOptions, type PgPoolEvents } from './pool/lending-pool.js';
+export type { BorrowOptions, LendingPool, PgPoolEvents } from './pool/lending-pool.js';
+export { afterCommit, afterRollback } from './transaction/after.js';
+export type { BatchResults, BatchStatement } from './transaction/batch.js';
+export { PgBatchError } from './transaction/transaction-errors.js';
+export type { TransactionWork } from './transaction/run-transaction.js';
+export type { PgTransaction } from './transaction/transaction.js';
+export type {
+  TransactionIsolation,
+  TransactionOptions,
+  TransactionRetry,
+} from './transaction/transaction-options.js';
+export type { BorrowedConnection, ConnectionSource } from './pool/connection-source.js';
 export type { PoolMessages } from './pool/channels.js';
 export type { DialFailure } from './pool/dialler.js';
 export type { PoolOptions, PoolReset } from './pool/pool-options.js';

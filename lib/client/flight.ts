@@ -4,8 +4,17 @@ import type { PlainQuery } from './plain-query.js';
 import { callBack, outOfOrder, ProtocolQuery, type QueryCallback } from './protocol-query.js';
 import { requests } from './request-writer.js';
 
-/** `results` as far as statements were done; `failedAt` = the first that was not. */
-export type FlightCallback = (error: Error | null, results: readonly unknown[], failedAt: number) => void;
+/** How far the statements of a flight have come. */
+export interface FlightOutcome {
+  /** Of those that were done. */
+  readonly results: readonly unknown[];
+  /** The first that was not, or whose rows could not be read. */
+  readonly failedAt: number;
+  /** The server may have seen them. */
+  readonly isSent: boolean;
+}
+
+export type FlightCallback = (error: Error | null, outcome: FlightOutcome) => void;
 
 const nobody = (): void => undefined;
 
@@ -22,8 +31,9 @@ export class Flight extends ProtocolQuery {
   callback: QueryCallback;
   readonly #connection: FastConnection;
   readonly #parts: readonly FastQuery[];
-  /** Which of them is being answered. */
+  /** Which of them is being answered, or prepared. */
   #turn = 0;
+  #isSent = false;
 
   /** The last statement is the one that instrumentation is shown. */
   constructor(connection: FastConnection, plains: readonly PlainQuery[], callback: FlightCallback) {
@@ -33,7 +43,8 @@ export class Flight extends ProtocolQuery {
     const last = plains.at(-1);
     this.text = last?.statement.text ?? '';
     this.query_timeout = last?.queryTimeoutMillis;
-    this.callback = (error) => callback(error, this.#results(), this.#turn);
+    this.callback = (error) =>
+      callback(error, { results: this.#results(), failedAt: this.#turn, isSent: this.#isSent });
   }
 
   submit(): Error | null {
@@ -46,6 +57,7 @@ export class Flight extends ProtocolQuery {
       return error instanceof Error ? error : new Error(`A parameter could not be converted: ${String(error)}`);
     }
     this.#turn = 0;
+    this.#isSent = true;
     const writer = requests.begin();
     for (const part of this.#parts) part.write(writer);
     this.#connection.send(writer.sync().end());

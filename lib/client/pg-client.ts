@@ -204,12 +204,13 @@ export class PgClient extends pg.Client {
 
   #oneByOne(plains: readonly PlainQuery[], results: unknown[], callback: FlightCallback): void {
     const plain = plains[results.length];
+    const outcome = { results, failedAt: results.length, isSent: true };
     if (!plain) {
-      callback(null, results, results.length);
+      callback(null, outcome);
       return;
     }
     const next = (error: Error | null, result?: unknown): void => {
-      if (error) callback(error, results, results.length);
+      if (error) callback(error, outcome);
       else this.#oneByOne(plains, [...results, result], callback);
     };
     STOCK.query.call(this, stockConfig(plain, next));

@@ -1,4 +1,5 @@
 import type { Statement, StatementCatalog } from './statement-catalog.js';
+import { isUtility } from './statement-kind.js';
 
 /** A statement that needs none of pg's special ways, with its parameters. */
 export interface PlainQuery {
@@ -22,8 +23,16 @@ interface PlainConfig extends Partial<Record<(typeof PG_ONLY)[number], unknown>>
 
 const NOTHING: PlainConfig = {};
 
-/** What was asked for, if it is a plain query; counts the use of its text. */
-export function plainQuery(catalog: StatementCatalog, config: unknown, values: unknown): PlainQuery | undefined {
+/**
+ * What was asked for, if it is a plain query; counts the use of its text. `utilities` = a single utility statement is
+ * welcome as well: it goes the way of the extended protocol.
+ */
+export function plainQuery(
+  catalog: StatementCatalog,
+  config: unknown,
+  values: unknown,
+  utilities = false,
+): PlainQuery | undefined {
   let text = config;
   let parameters = values;
   let plain = NOTHING;
@@ -38,7 +47,7 @@ export function plainQuery(catalog: StatementCatalog, config: unknown, values: u
   if (typeof text !== 'string') return undefined;
   if (parameters != null && !Array.isArray(parameters)) return undefined;
   const statement = catalog.use(text);
-  if (statement.kind === 'other') return undefined;
+  if (statement.kind === 'other' && !(utilities && isUtility(text))) return undefined;
   return {
     statement,
     values: (parameters as unknown[] | null | undefined) ?? undefined,

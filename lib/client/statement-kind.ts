@@ -15,12 +15,7 @@ const SEVERAL = /;(?!\s*$)/;
 
 /** Looks at a text as closely as is needed to be right, and calls `other` whatever would need a closer look. */
 export function statementKind(text: string): StatementKind {
-  // A semicolon in a literal is not worth a parser.
-  if (SEVERAL.test(text) || text.includes('\0')) return 'other';
-  BLANK.lastIndex = 0;
-  BLANK.test(text);
-  WORD.lastIndex = BLANK.lastIndex;
-  switch (WORD.exec(text)?.[0].toLowerCase()) {
+  switch (singleWord(text)) {
     case 'select':
     case 'with':
     case 'values':
@@ -34,4 +29,22 @@ export function statementKind(text: string): StatementKind {
     default:
       return 'other';
   }
+}
+
+/**
+ * Whether a text that is `other` can all the same be prepared, as far as it is known: a single utility statement. COPY has
+ * an answer of its own.
+ */
+export function isUtility(text: string): boolean {
+  const word = singleWord(text);
+  return word !== undefined && word !== 'copy';
+}
+
+/** The first word of a single statement. A semicolon in a literal is not worth a parser. */
+function singleWord(text: string): string | undefined {
+  if (SEVERAL.test(text) || text.includes('\0')) return undefined;
+  BLANK.lastIndex = 0;
+  BLANK.test(text);
+  WORD.lastIndex = BLANK.lastIndex;
+  return WORD.exec(text)?.[0].toLowerCase();
 }

@@ -17,6 +17,7 @@ const METHODS = [
     'getStartupConf',
     'getTransactionStatus',
     'getTypeParser',
+    'fly',
     'parameter',
     'ref',
     'resetSession',

@@ -7,10 +7,12 @@ import type { Clock } from '../util/clock.js';
 import type { DialFailure } from './dialler.js';
 import { PoolEngine, type DrainReport, type EngineEvents, type Leased } from './engine.js';
 import { channels, type PoolMessages } from './channels.js';
+import type { BorrowedConnection } from './connection-source.js';
 import { PgLease } from './lease.js';
 import { resolveBounds, type ResolvedPoolOptions } from './pool-options.js';
 import type { PoolStats } from './pool-stats.js';
-import { isSubmittable, runSubmittable } from './pooled-submittable.js';
+import { runSubmittable } from './pooled-submittable.js';
+import { queryInAnyForm, type QueryRunner } from './query-forms.js';
 import { PooledStatement, type QueryCallback, type StatementPool } from './pooled-statement.js';
 import type { UnpooledClient } from './unpooled-client.js';
 
@@ -79,8 +81,10 @@ export class LendingPool extends pg.Pool {
   readonly #engine: PoolEngine<PgClient>;
   #limits: ResolvedPoolOptions;
   readonly #callSites: CallSiteBudget;
-  readonly #statements: StatementCatalog;
+  /** @internal What is known of the texts that its connections run. */
+  protected readonly statements: StatementCatalog;
   readonly #statementPool: StatementPool;
+  readonly #runner: QueryRunner;
   /** Fast reads may travel together. */
   readonly #mayJoin: boolean;
   readonly #clock: Clock;
@@ -108,7 +112,7 @@ export class LendingPool extends pg.Pool {
     Object.assign(this, { options: shown, Client });
     this.name = name;
     this.#limits = limits;
-    this.#statements = statements;
+    this.statements = statements;
     this.#mayJoin = limits.pipeline === 'auto' && limits.reset === 'rollback' && !hasQueryTimeout;
     this.#callSites = new CallSiteBudget(clock);
     this.#clock = clock;
@@ -120,6 +124,10 @@ export class LendingPool extends pg.Pool {
       events: this.#engineEvents(),
       clock,
     });
+    this.#runner = {
+      run: (config, values, tell) => this.#run(config, values, tell),
+      submit: (submittable, args) => runSubmittable(this.#borrow(), submittable, args),
+    };
     this.#statementPool = { name, engine: this.#engine, statements, clock };
     // pg.Pool's contract makes an unheard `error` end the process; a lost idle connection is no reason for that.
     this.on('error', () => undefined);
@@ -223,30 +231,12 @@ export class LendingPool extends pg.Pool {
     callback: (error: Error, result: pg.QueryResult<R>) => void,
   ): void;
   override query(config: unknown, values?: unknown, callback?: unknown): unknown {
-    if (isSubmittable(config)) {
-      const args = [values, callback].filter((argument) => argument !== undefined);
-      runSubmittable(this.#engine, config, args, this.#callSites.take());
-      return config;
-    }
-    if (typeof config === 'function' || config == null) {
-      throw new TypeError('pool.query() needs a statement: text, a query config, or something that can be submitted');
-    }
-    const tell = (typeof values === 'function' ? values : callback) as QueryCallback | undefined;
-    const parameters = typeof values === 'function' ? undefined : values;
-    if (tell) {
-      this.#run(config, parameters, tell);
-      return undefined;
-    }
-    return new Promise((resolve, reject) => {
-      this.#run(config, parameters, (error, result) => {
-        if (error) reject(error);
-        else resolve(result);
-      });
-    }).catch((error: unknown) => {
-      // Where the application asked, instead of where the socket was read; as pg's own client does.
-      if (error instanceof Error) Error.captureStackTrace(error);
-      throw error;
-    });
+    return queryInAnyForm(this.queryRunner(), config, values, callback);
+  }
+
+  /** Who runs a `query()` that is called here and now. */
+  protected queryRunner(): QueryRunner {
+    return this.#runner;
   }
 
   /**
@@ -334,9 +324,15 @@ export class LendingPool extends pg.Pool {
     return new PgLease(leased.client, (retire, error) => this.#engine.release(leased, retire, error), callSite);
   }
 
+  async #borrow(): Promise<BorrowedConnection> {
+    const leased = await this.#engine.acquire(this.#callSites.take());
+    const release = (retire?: unknown): void => this.#engine.release(leased, Boolean(retire));
+    return { client: leased.client, isInTransaction: false, release };
+  }
+
   #run(config: object | string, values: unknown, told: QueryCallback): void {
     const tell = channels.query.hasSubscribers ? this.#observed(config, told) : told;
-    const plain = plainQuery(this.#statements, config, values);
+    const plain = plainQuery(this.statements, config, values);
     new PooledStatement(this.#statementPool, config, values, plain, this.#mayJoin, tell).start();
   }
 
@@ -360,7 +356,7 @@ export class LendingPool extends pg.Pool {
       },
       lost: (client, error) => this.#tell('error', error, client),
       dialFailed: (failure) => this.#tell('dialFailed', failure),
-      warning: (message) => this.#warn(message),
+      warning: (message) => this.warn(message),
     };
   }
 
@@ -374,11 +370,12 @@ export class LendingPool extends pg.Pool {
     try {
       this.emit(event, ...args);
     } catch (error) {
-      this.#warn(`Pool "${this.name}": a listener of its event "${event}" threw: ${String(error)}`);
+      this.warn(`Pool "${this.name}": a listener of its event "${event}" threw: ${String(error)}`);
     }
   }
 
-  #warn(message: string): void {
+  /** Tells whoever listens for warnings, or the process. Never throws. */
+  protected warn(message: string): void {
     try {
       if (this.emit('warning', message)) return;
     } catch {

@@ -1,8 +1,6 @@
 import type pg from 'pg';
-import type { PgClient } from '../client/pg-client.js';
 import { untilReady } from '../client/until-ready.js';
-import type { CallSite } from '../util/call-site.js';
-import type { Leased, PoolEngine } from './engine.js';
+import type { BorrowedConnection } from './connection-source.js';
 
 type Method = (...args: unknown[]) => unknown;
 
@@ -26,33 +24,32 @@ export function isSubmittable(config: unknown): config is Submittable {
 }
 
 /**
- * Runs a Submittable on a connection of the pool, which is its own until the server is ready for the next statement. One
- * that has been ended before its turn is not sent: nobody would ever end it on the connection.
+ * Runs a Submittable on a connection, which is its own until the server is ready for the next statement. One that has been
+ * ended before its turn is not sent: nobody would ever end it on the connection.
  */
 export function runSubmittable(
-  engine: PoolEngine<PgClient>,
+  borrowing: Promise<BorrowedConnection>,
   submittable: Submittable,
   args: unknown[],
-  callSite: CallSite | undefined,
 ): void {
   const isOver = watchUnsent(submittable);
-  engine.acquire(callSite).then(
-    (leased) => {
-      if (isOver()) engine.release(leased, false);
-      else send(engine, leased, submittable, args);
+  borrowing.then(
+    (borrowed) => {
+      if (isOver()) borrowed.release();
+      else send(borrowed, submittable, args);
     },
     (error: unknown) => submittable.handleError?.(error as Error, undefined),
   );
 }
 
-function send(engine: PoolEngine<PgClient>, leased: Leased<PgClient>, submittable: Submittable, args: unknown[]): void {
-  const { client } = leased;
+function send(borrowed: BorrowedConnection, submittable: Submittable, args: unknown[]): void {
+  const { client } = borrowed;
   let isDone = false;
   const giveBack = (retire: boolean): void => {
     if (isDone) return;
     isDone = true;
     client.off('drain', done).off('end', done);
-    engine.release(leased, retire);
+    borrowed.release(retire);
   };
   const done = (): void => giveBack(false);
   client.once('drain', done).once('end', done);

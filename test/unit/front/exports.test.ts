@@ -10,10 +10,13 @@ const VALUES = [
   'PG_CONNECTION_FACTORY',
   'PG_ERROR_CODES',
   'PG_POOL',
+  'PgBatchError',
   'PgConnectError',
   'PgModule',
   'PgModuleError',
   'PgPool',
+  'afterCommit',
+  'afterRollback',
   'createConnectionFactory',
   'createPool',
   'describeConnection',
@@ -23,7 +26,10 @@ const VALUES = [
 ];
 
 const TYPES = [
+  'BatchResults',
+  'BatchStatement',
   'BorrowOptions',
+  'BorrowedConnection',
   'ConnectOptions',
   'ConnectPhase',
   'ConnectionDescription',
@@ -31,12 +37,14 @@ const TYPES = [
   'ConnectionFactoryHook',
   'ConnectionSecurity',
   'ConnectionSettings',
+  'ConnectionSource',
   'DescribedAttempt',
   'DescribedSetting',
   'DialFailure',
   'DrainReport',
   'FailedAttempt',
   'Holder',
+  'LendingPool',
   'Password',
   'Pem',
   'PgClient',
@@ -46,6 +54,7 @@ const TYPES = [
   'PgOptions',
   'PgOptionsFactory',
   'PgPoolEvents',
+  'PgTransaction',
   'PoolCounters',
   'PoolMessages',
   'PoolOptions',
@@ -59,6 +68,10 @@ const TYPES = [
   'TargetSessionAttrs',
   'TlsProtection',
   'TlsVersion',
+  'TransactionIsolation',
+  'TransactionOptions',
+  'TransactionRetry',
+  'TransactionWork',
 ];
 
 it('the values that the package exports are these', () => {
