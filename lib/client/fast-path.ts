@@ -1,8 +1,9 @@
 import pg from 'pg';
 import type { MessageHandler } from './message-reader.js';
 import { isWellFormed } from './message-shape.js';
-import { FastQuery, type FastConnection } from './fast-query.js';
+import { FastQuery } from './fast-query.js';
 import { Flight, type FlightCallback } from './flight.js';
+import { Portal, type PortalConnection, type PortalKeeper, type PortalRequest } from './portal.js';
 import { PreparedStatements } from './prepared-statements.js';
 import { plainQuery, type PlainQuery } from './plain-query.js';
 import { callBack, ProtocolQuery, type QueryCallback } from './protocol-query.js';
@@ -26,6 +27,7 @@ const BIND_COMPLETE = 0x32;
 const CLOSE_COMPLETE = 0x33;
 const COMMAND_COMPLETE = 0x43;
 const DATA_ROW = 0x44;
+const EMPTY_QUERY = 0x49;
 const ROW_DESCRIPTION = 0x54;
 const READY_FOR_QUERY = 0x5a;
 const NO_DATA = 0x6e;
@@ -34,7 +36,7 @@ const PORTAL_SUSPENDED = 0x73;
 const TAKEN: readonly boolean[] = Array.from({ length: 256 }, (_, type) =>
   [
     ...[PARSE_COMPLETE, BIND_COMPLETE, CLOSE_COMPLETE, COMMAND_COMPLETE, DATA_ROW, READY_FOR_QUERY, NO_DATA],
-    PORTAL_SUSPENDED,
+    ...[PORTAL_SUSPENDED, EMPTY_QUERY],
   ].includes(type),
 );
 
@@ -49,7 +51,7 @@ const READY = Object.fromEntries(
 );
 
 /** The short way of plain statements through one connection: past pg's Query, parser and events, through pg's queue. */
-export class FastPath implements MessageHandler, FastConnection {
+export class FastPath implements MessageHandler, PortalConnection {
   readonly prepared: PreparedStatements;
   readonly #client: ClientInternals;
   readonly #connection: ReadyConnection;
@@ -95,6 +97,11 @@ export class FastPath implements MessageHandler, FastConnection {
     return this.#client.binary ? undefined : new Flight(this, plains, callback);
   }
 
+  /** A statement whose rows are asked for in batches; `keeper` looks after its turn and its time. */
+  portal(request: PortalRequest, keeper: PortalKeeper): Portal | undefined {
+    return this.#client.binary ? undefined : new Portal(this, request, keeper);
+  }
+
   /** See {@link plainQuery}. */
   plain(config: unknown, values: unknown): PlainQuery | undefined {
     return plainQuery(this.#catalog, config, values);
@@ -102,6 +109,11 @@ export class FastPath implements MessageHandler, FastConnection {
 
   send(request: Buffer): void {
     this.#connection.sendSoon(request);
+  }
+
+  sendNow(request: Buffer): void {
+    const { stream } = this.#connection;
+    if (stream.writable) stream.write(request);
   }
 
   again(query: ProtocolQuery): void {
@@ -150,6 +162,9 @@ export class FastPath implements MessageHandler, FastConnection {
         return;
       case PORTAL_SUSPENDED:
         active?.onSuspended();
+        return;
+      case EMPTY_QUERY:
+        active?.onEmpty();
         return;
     }
   }

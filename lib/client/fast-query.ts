@@ -117,7 +117,7 @@ export class FastQuery extends ProtocolQuery {
       return this.#write(writer, values, named?.isNew ?? true)
         .sync()
         .end();
-    for (const name of statements.takeEvicted()) writer.closeStatement(name);
+    statements.writeCloses(writer);
     return writer.query(this.text).end();
   }
 
@@ -142,7 +142,7 @@ export class FastQuery extends ProtocolQuery {
   }
 
   #write(writer: RequestWriter, values: readonly Parameter[], isNew: boolean): RequestWriter {
-    for (const name of this.#connection.prepared.takeEvicted()) writer.closeStatement(name);
+    this.#connection.prepared.writeCloses(writer);
     const name = this.#prepared?.name ?? '';
     this.#isParsing = isNew;
     if (isNew) writer.parse(name, this.text);

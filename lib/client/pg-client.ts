@@ -8,6 +8,7 @@ import { sendCancelRequest } from './cancel-request.js';
 import { FastPath } from './fast-path.js';
 import type { FlightCallback } from './flight.js';
 import type { PlainQuery } from './plain-query.js';
+import type { Portal, PortalRequest } from './portal.js';
 import type { QueryCallback } from './protocol-query.js';
 import { isConnectionFault } from './connection-fault.js';
 import { ReadyConnection } from './ready-connection.js';
@@ -168,6 +169,11 @@ export class PgClient extends pg.Client {
     return internals._ended || internals._ending || !internals._queryable || this.#options.stream.destroyed;
   }
 
+  /** Requests are kept until the end of this tick: one more leaves in the same write. */
+  get isCorked(): boolean {
+    return this.#connection.isCorked;
+  }
+
   /** The SQLSTATE of an error that made the whole connection useless, if there was one. A pool does not lend it again. */
   get fault(): string | undefined {
     return this.#fault;
@@ -214,6 +220,15 @@ export class PgClient extends pg.Client {
       else this.#oneByOne(plains, [...results, result], callback);
     };
     STOCK.query.call(this, stockConfig(plain, next));
+  }
+
+  /** @internal A statement whose rows are asked for in batches; `undefined` where there is no short way. */
+  portal(request: PortalRequest): Portal | undefined {
+    return this.#fastPath?.portal(request, {
+      timeoutMillis: request.queryTimeoutMillis ?? this.#options.queryTimeoutMillis,
+      submit: (portal) => void this.#withoutTimer(() => STOCK.query.call(this, portal)),
+      giveUp: (portal) => this.#giveUp(portal),
+    });
   }
 
   /** @internal pg asks this for the startup message; ours holds the resolved settings and nothing of the environment. */
@@ -323,18 +338,27 @@ export class PgClient extends pg.Client {
   #submit(submittable: Submittable, args: unknown[]): unknown {
     const millis = this.#options.queryTimeoutMillis;
     if (millis === 0 || this.isClosed) return STOCK.query.apply(this, args);
-    const parameters = (this as unknown as { connectionParameters: { query_timeout: number } }).connectionParameters;
-    parameters.query_timeout = 0;
     try {
-      return STOCK.query.apply(this, args);
+      return this.#withoutTimer(() => STOCK.query.apply(this, args));
     } finally {
-      parameters.query_timeout = millis;
       const timer = setTimeout(() => this.#giveUp(submittable), millis);
       const done = (): void => {
         clearTimeout(timer);
         this.off('drain', done).off('end', done);
       };
       this.once('drain', done).once('end', done);
+    }
+  }
+
+  /** Has pg take a query without keeping its time. */
+  #withoutTimer<T>(work: () => T): T {
+    const parameters = (this as unknown as { connectionParameters: { query_timeout: number } }).connectionParameters;
+    const millis = parameters.query_timeout;
+    parameters.query_timeout = 0;
+    try {
+      return work();
+    } finally {
+      parameters.query_timeout = millis;
     }
   }
 

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import type { RequestWriter } from './request-writer.js';
 import type { RowDecoder } from './row-decoder.js';
 import type { Statement, StatementCatalog } from './statement-catalog.js';
 
@@ -31,6 +32,8 @@ export class PreparedStatements {
   #uses = 0;
   /** Names that the server may forget: with the next request, for nothing of their own. */
   #evicted: string[] = [];
+  /** Portals that nobody reads any more: likewise. */
+  #dropped: string[] = [];
 
   constructor(catalog: StatementCatalog) {
     this.#catalog = catalog;
@@ -54,6 +57,18 @@ export class PreparedStatements {
   takeEvicted(): readonly string[] {
     const { length } = this.#evicted;
     return length === 0 ? this.#evicted : this.#evicted.splice(0);
+  }
+
+  /** Closes a portal of the transaction that is open. */
+  dropPortal(name: string): void {
+    this.#dropped.push(name);
+  }
+
+  /** Writes what the server may forget. */
+  writeCloses(writer: RequestWriter): void {
+    for (const name of this.takeEvicted()) writer.closeStatement(name);
+    // It is no error either if the portal has ended with its transaction.
+    if (this.#dropped.length > 0) for (const name of this.#dropped.splice(0)) writer.closePortal(name);
   }
 
   /** The server does not know it, or what it knows is out of date: the next use parses anew. */

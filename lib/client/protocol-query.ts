@@ -43,6 +43,11 @@ export abstract class ProtocolQuery extends QueryBase {
   onSuspended(): void {
     throw outOfOrder('PortalSuspended');
   }
+
+  /** There is no statement in the text. */
+  onEmpty(): void {
+    throw outOfOrder('EmptyQueryResponse');
+  }
 }
 
 export function outOfOrder(message: string): ProtocolViolation {

@@ -71,6 +71,10 @@ export class ReadyConnection extends ConnectionBase {
     this.query(text);
   }
 
+  get isCorked(): boolean {
+    return this.#isCorked;
+  }
+
   get isAhead(): boolean {
     return this.#isAhead;
   }

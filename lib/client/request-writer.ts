@@ -64,8 +64,8 @@ export class RequestWriter {
   }
 
   /** All results as text; parameters as text, but for bytes. See {@link prepareValues}. */
-  bind(statement: string, values: readonly Parameter[]): this {
-    this.#open(0x42).#string('').#string(statement).#int16(values.length);
+  bind(statement: string, values: readonly Parameter[], portal = ''): this {
+    this.#open(0x42).#string(portal).#string(statement).#int16(values.length);
     for (const value of values) this.#int16(value == null || typeof value === 'string' ? 0 : 1);
     this.#int16(values.length);
     for (const value of values) {
@@ -76,16 +76,26 @@ export class RequestWriter {
     return this.#int16(0).#close();
   }
 
-  describePortal(): this {
-    return this.#open(0x44).#byte(0x50).#string('').#close();
+  describePortal(portal = ''): this {
+    return this.#open(0x44).#byte(0x50).#string(portal).#close();
   }
 
-  execute(): this {
-    return this.#open(0x45).#string('').#int32(0).#close();
+  /** `maxRows` 0 = all. */
+  execute(portal = '', maxRows = 0): this {
+    return this.#open(0x45).#string(portal).#int32(maxRows).#close();
   }
 
   closeStatement(name: string): this {
     return this.#open(0x43).#byte(0x53).#string(name).#close();
+  }
+
+  closePortal(name: string): this {
+    return this.#open(0x43).#byte(0x50).#string(name).#close();
+  }
+
+  /** Has the server send what it would keep until the Sync. */
+  flush(): this {
+    return this.#open(0x48).#close();
   }
 
   sync(): this {

@@ -279,7 +279,7 @@ export class PoolEngine<C extends PooledClient> {
    */
   tryJoin(millis: number): Leased<C> | undefined {
     if (this.#waiters.length > 0 || this.#suspended || this.#draining) return undefined;
-    const connection = this.#shared.find(millis, (candidate) => this.#isFit(candidate));
+    const connection = this.#shared.find(millis, this.#clock.now(), (candidate) => this.#isFit(candidate));
     if (connection) {
       this.#join(connection, millis);
       this.#grow();

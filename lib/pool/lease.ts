@@ -19,6 +19,7 @@ const METHODS = [
     'getTypeParser',
     'fly',
     'parameter',
+    'portal',
     'ref',
     'resetSession',
     'run',
@@ -32,7 +33,7 @@ const PROPERTIES = [
   ...['binary', 'connection', 'connectionParameters', 'database', 'enableChannelBinding', 'hasExecuted', 'host'],
   ...['password', 'pipeline', 'port', 'processID', 'readyForQuery', 'replication', 'saslSession', 'scramMaxIterations'],
   ...['secretKey', 'ssl', 'sslNegotiation', 'user', 'activeQuery', 'queryQueue'],
-  ...['fault', 'isClosed', 'isReady', 'isSettling', 'processId', 'security'],
+  ...['fault', 'isClosed', 'isCorked', 'isReady', 'isSettling', 'processId', 'security'],
 ] as const;
 
 const ADDERS = ['addListener', 'on', 'once', 'prependListener', 'prependOnceListener'] as const;

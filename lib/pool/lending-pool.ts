@@ -3,6 +3,7 @@ import type { PgClient } from '../client/pg-client.js';
 import { plainQuery } from '../client/plain-query.js';
 import { StatementCatalog } from '../client/statement-catalog.js';
 import { type CallSite, CallSiteBudget } from '../util/call-site.js';
+import { Arrival } from '../util/arrival.js';
 import type { Clock } from '../util/clock.js';
 import type { DialFailure } from './dialler.js';
 import { PoolEngine, type DrainReport, type EngineEvents, type Leased } from './engine.js';
@@ -51,7 +52,7 @@ export interface BorrowOptions {
   signal?: AbortSignal;
 }
 
-type ConnectCallback = (
+export type ConnectCallback = (
   error: Error | undefined,
   client: PgLease | undefined,
   release: (error?: Error | boolean) => void,
@@ -128,7 +129,7 @@ export class LendingPool extends pg.Pool {
       run: (config, values, tell) => this.#run(config, values, tell),
       submit: (submittable, args) => runSubmittable(this.#borrow(), submittable, args),
     };
-    this.#statementPool = { name, engine: this.#engine, statements, clock };
+    this.#statementPool = { name, engine: this.#engine, statements, clock, arrival: new Arrival(clock) };
     // pg.Pool's contract makes an unheard `error` end the process; a lost idle connection is no reason for that.
     this.on('error', () => undefined);
     // graphile-worker takes a pool on which nobody listens to it for one whose connections' errors nobody hears.

@@ -10,6 +10,8 @@ export interface PooledClient {
   /** A statement has failed, and only the server's ReadyForQuery is still to come. */
   readonly isSettling: boolean;
   readonly isClosed: boolean;
+  /** Requests are kept until the end of this tick: one more leaves in the same write. */
+  readonly isCorked: boolean;
   /** The SQLSTATE of an error that made the connection useless. */
   readonly fault: string | undefined;
   getTransactionStatus(): 'I' | 'T' | 'E' | null;

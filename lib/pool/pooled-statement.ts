@@ -3,6 +3,7 @@ import type { PgClient } from '../client/pg-client.js';
 import type { PlainQuery } from '../client/plain-query.js';
 import type { StatementCatalog } from '../client/statement-catalog.js';
 import { PgModuleError } from '../errors/pg-module.error.js';
+import type { Arrival } from '../util/arrival.js';
 import type { Clock } from '../util/clock.js';
 import type { Leased, PoolEngine } from './engine.js';
 import { cancelPolitely } from './recycle.js';
@@ -17,6 +18,7 @@ export interface StatementPool {
   readonly engine: PoolEngine<PgClient>;
   readonly statements: StatementCatalog;
   readonly clock: Clock;
+  readonly arrival: Arrival;
 }
 
 /** No statement counts for less, in milliseconds. */
@@ -99,11 +101,11 @@ export class PooledStatement implements Waiter<Leased<PgClient>> {
   }
 
   #done(leased: Leased<PgClient>, error: Error | null | undefined, result: unknown): void {
-    const { engine, statements, clock } = this.#pool;
-    const now = clock.now();
+    const { engine, statements, arrival } = this.#pool;
+    const now = arrival.now();
     if (this.#plain) {
       const isAlone = !this.#isJoined && leased.load <= 1 && leased.answeredAt <= this.#sentAt;
-      statements.ran(this.#plain.statement, now - Math.max(this.#sentAt, leased.answeredAt), isAlone);
+      statements.ran(this.#plain.statement, Math.max(0, now - Math.max(this.#sentAt, leased.answeredAt)), isAlone);
     }
     leased.answeredAt = now;
     if (leased.load === 0 || this.joinMillis === undefined) engine.release(leased, false);

@@ -5,7 +5,7 @@ type Leased<C extends PooledClient> = PooledConnection<C, 'leased'>;
 
 /** The most statements that travel on one connection at a time. More gain nothing. */
 const MAX_LOAD = 16;
-/** Nobody joins a queue that the server needs longer for, in milliseconds. */
+/** Nobody joins a queue that the server needs longer for, or on which it has been silent for longer, in milliseconds. */
 const MAX_BACKLOG_MILLIS = 4;
 
 /** Connections on which statements of pool.query() travel together. */
@@ -29,13 +29,23 @@ export class SharedConnections<C extends PooledClient> {
     return connection.load < MAX_LOAD && connection.backlogMillis + millis <= MAX_BACKLOG_MILLIS;
   }
 
-  /** One with room, each in its turn. */
-  find(millis: number, isFit: (connection: Leased<C>) => boolean): Leased<C> | undefined {
+  /**
+   * One with room whose server is answering: the last one found, while what it was found for has not left yet, and then
+   * each in its turn. One that has been silent may be waiting for a lock, and who joined it would wait as well.
+   */
+  find(millis: number, now: number, isFit: (connection: Leased<C>) => boolean): Leased<C> | undefined {
     const { length } = this.#connections;
+    const mayJoin = (connection: Leased<C> | undefined): connection is Leased<C> =>
+      connection !== undefined &&
+      this.hasRoom(connection, millis) &&
+      now - Math.max(connection.since, connection.answeredAt) <= MAX_BACKLOG_MILLIS &&
+      isFit(connection);
+    const last = this.#connections[this.#turn];
+    if (last?.client.isCorked && mayJoin(last)) return last;
     for (let tried = 0; tried < length; tried++) {
       this.#turn = (this.#turn + 1) % length;
       const connection = this.#connections[this.#turn];
-      if (connection && this.hasRoom(connection, millis) && isFit(connection)) return connection;
+      if (mayJoin(connection)) return connection;
     }
     return undefined;
   }

@@ -8,6 +8,7 @@ export class FakeClient extends EventEmitter implements PooledClient {
   isReady = true;
   isSettling = false;
   isClosed = false;
+  isCorked = false;
   destroyed = false;
   fault: string | undefined;
   readonly queries: string[] = [];
