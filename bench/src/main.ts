@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { startPostgres } from 'nestjs-pg/testing';
 import type { ServerUnderTest } from './harness/bench.js';
+import { svgOf } from './harness/chart.js';
 import { environmentOf } from './harness/environment.js';
 import { PROFILES } from './harness/profile.js';
 import { disturbanceOf, markdownOf, outcomesOf } from './harness/report.js';
@@ -20,8 +21,9 @@ Suites: ${SUITE_NAMES.join(', ')}; all of them if none is named.
 
   --quick             shorter and fewer rounds
   --rounds <n>        another number of rounds
-  --only <workload>   only this workload; may be repeated
-  --record            writes results/<suite>.json and results/<suite>.md besides the raw results
+  --only <workload>   only this workload, or one cell of it ('point: c=10'); may be repeated
+  --subject <name>    only this one beside the baseline; may be repeated
+  --record            writes results/<suite>.json, .md and, where there is one to draw, .svg
   --check             ends with status 1 if a target is missed
   --cpu-prof <dir>    writes a CPU profile of every entry into the folder
 
@@ -36,6 +38,7 @@ interface Options {
   quick?: boolean;
   rounds?: string;
   only?: string[];
+  subject?: string[];
   record?: boolean;
   check?: boolean;
   'cpu-prof'?: string;
@@ -43,11 +46,11 @@ interface Options {
 
 /** @returns whether everything ran, and if that is asked for, whether every target was met */
 async function bench(suite: Suite, server: ServerUnderTest, options: Options): Promise<boolean> {
-  const { rounds, only, record, check } = options;
+  const { rounds, only, subject: subjects, record, check } = options;
   const preset = options.quick ? PROFILES.quick : PROFILES.full;
   const profile = rounds === undefined ? preset : { ...preset, rounds: Number(rounds) };
   await suite.prepare?.(server.connectionString);
-  const environment = await environmentOf(server);
+  const environment = await environmentOf(server, suite.packages);
   const now = new Date().toISOString();
   const date = now.slice(0, 10);
   const seed = Date.now() % 2 ** 31;
@@ -62,6 +65,7 @@ async function bench(suite: Suite, server: ServerUnderTest, options: Options): P
     server,
     random: randomFrom(seed),
     only,
+    subjects,
     nodeArguments: (entry) => profilerArguments(options['cpu-prof'], entry),
     sampled: (sample) => {
       samples.push(sample);
@@ -90,6 +94,9 @@ async function bench(suite: Suite, server: ServerUnderTest, options: Options): P
     };
     writeFileSync(join(RESULTS, `${suite.name}.json`), `${JSON.stringify(recorded, roundedNumber, 1)}\n`);
     writeFileSync(join(RESULTS, `${suite.name}.md`), markdown);
+    const under = `${date}, ${environment.cpu}, Node ${environment.node}, PostgreSQL ${environment.postgres}; medians with their quartiles`;
+    const svg = suite.chart && svgOf(suite.chart, summary.figures, suite.baseline, under);
+    if (svg !== undefined) writeFileSync(join(RESULTS, `${suite.name}.svg`), svg);
   }
   return failures.length === 0 && !(check && outcomes.some(({ met }) => met === false));
 }
@@ -115,6 +122,7 @@ async function main(): Promise<void> {
       quick: { type: 'boolean' },
       rounds: { type: 'string' },
       only: { type: 'string', multiple: true },
+      subject: { type: 'string', multiple: true },
       record: { type: 'boolean' },
       check: { type: 'boolean' },
       'cpu-prof': { type: 'string' },
@@ -128,13 +136,15 @@ async function main(): Promise<void> {
     const suite = await suiteNamed(name);
     const given = process.env['BENCH_DATABASE_URL'];
     if (given) {
+      if (suite.server) {
+        console.error(`${name} is left out: it needs a server with settings of its own.`);
+        continue;
+      }
       if (!(await bench(suite, { connectionString: given, pid: undefined }, values))) process.exitCode = 1;
       continue;
     }
-    await using server = await startPostgres({
-      ...suite.server,
-      settings: { ...SETTINGS, ...suite.server?.settings },
-    });
+    const options = await suite.server?.();
+    await using server = await startPostgres({ ...options, settings: { ...SETTINGS, ...options?.settings } });
     const { connectionString, pid } = server;
     if (!(await bench(suite, { connectionString, pid }, values))) process.exitCode = 1;
   }

@@ -64,6 +64,11 @@ export class StatementCatalog {
     this.#warn = warn;
   }
 
+  /** How long a statement and its answer are under way, as far as that is known, in milliseconds. */
+  get wayMillis(): number {
+    return this.#wayMillis === Infinity ? 0 : this.#wayMillis;
+  }
+
   /** Counts the use. */
   use(text: string): Statement {
     // Not kept in mind, and so never named.
@@ -85,7 +90,7 @@ export class StatementCatalog {
    * Takes note of a run.
    *
    * @param millis from its sending, or from the answer before it, to its answer
-   * @param isAlone nothing else was under way on its connection: the way there and back is part of the time
+   * @param isAlone nothing on its connection was answered meanwhile: the way there and back is part of the time
    */
   ran(statement: Statement, millis: number, isAlone: boolean): void {
     if (!isAlone) {

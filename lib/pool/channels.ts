@@ -11,7 +11,7 @@ export interface PoolMessages {
   release: { pool: string; client: PgClient; error: Error | undefined };
   /** A connection has been closed. */
   retire: { pool: string; client: PgClient; cause: RetireCause };
-  /** A statement of `pool.query()` has ended; `millis` includes the waiting for a connection. */
+  /** A statement of `pool.query()`, or of a transaction, has ended; `millis` includes the waiting for a connection. */
   query: { pool: string; text: string | undefined; millis: number; error: Error | undefined };
 }
 

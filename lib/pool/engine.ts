@@ -276,10 +276,12 @@ export class PoolEngine<C extends PooledClient> {
   /**
    * A connection that works on fast statements of pool.query() and has room for one that takes the server `millis`. Only
    * while nobody waits: who waits for a connection of his own must find one empty.
+   *
+   * @param wayMillis how long a statement and its answer are under way
    */
-  tryJoin(millis: number): Leased<C> | undefined {
+  tryJoin(millis: number, wayMillis: number): Leased<C> | undefined {
     if (this.#waiters.length > 0 || this.#suspended || this.#draining) return undefined;
-    const connection = this.#shared.find(millis, this.#clock.now(), (candidate) => this.#isFit(candidate));
+    const connection = this.#shared.find(millis, this.#clock.now() - wayMillis, (candidate) => this.#isFit(candidate));
     if (connection) {
       this.#join(connection, millis);
       this.#grow();
@@ -440,7 +442,7 @@ export class PoolEngine<C extends PooledClient> {
   /** A connection without a transaction goes to the next in the queue, or it rests. */
   #handOn(connection: Leased<C> | Resetting<C>): void {
     const now = this.#clock.now();
-    const cause = this.#draining ? 'drain' : this.#unfit(connection, now);
+    const cause = this.#unwanted(connection, now);
     if (cause !== undefined) {
       this.#close(connection, cause);
       return;
@@ -489,7 +491,7 @@ export class PoolEngine<C extends PooledClient> {
     // A drain may have closed it meanwhile.
     if (!this.#validating.delete(connection)) return;
     const now = this.#clock.now();
-    const cause = alive ? this.#unfit(connection, now) : 'invalid';
+    const cause = alive ? this.#unwanted(connection, now) : 'invalid';
     if (cause === undefined) {
       this.#serve(connection.prove(now), now);
       return;
@@ -519,6 +521,11 @@ export class PoolEngine<C extends PooledClient> {
   get #resetSql(): string | undefined {
     const { reset } = this.#limits;
     return typeof reset === 'string' ? undefined : reset.sql;
+  }
+
+  /** Why a connection that is free can neither rest nor be lent. */
+  #unwanted(connection: PooledConnection<C>, now: number): RetireCause | undefined {
+    return this.#draining ? 'drain' : this.#unfit(connection, now);
   }
 
   #unfit(connection: PooledConnection<C>, now: number): RetireCause | undefined {
@@ -612,7 +619,7 @@ export class PoolEngine<C extends PooledClient> {
     client.on('error', (error) => this.#onLost(connection, error));
     client.once('end', () => this.#onLost(connection, undefined));
     this.#events.opened(client, millis);
-    const cause = this.#draining ? 'drain' : this.#unfit(connection, now);
+    const cause = this.#unwanted(connection, now);
     if (cause === undefined) this.#serve(connection, now);
     else this.#close(connection, cause);
     this.#settleOpening();

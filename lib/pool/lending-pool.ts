@@ -311,8 +311,9 @@ export class LendingPool extends pg.Pool {
     return super.on(event as 'error', listener as () => void);
   }
 
-  /** {@link LendingPool.query} as the channel `nestjs-pg:query` sees it. */
-  #observed(config: object | string, tell: QueryCallback): QueryCallback {
+  /** Has a statement told of on the channel `nestjs-pg:query`, if anybody listens there. */
+  protected observe(config: object | string, tell: QueryCallback): QueryCallback {
+    if (!channels.query.hasSubscribers) return tell;
     const began = this.#clock.now();
     const text = typeof config === 'string' ? config : (config as { text?: string }).text;
     return (error, result) => {
@@ -332,8 +333,8 @@ export class LendingPool extends pg.Pool {
   }
 
   #run(config: object | string, values: unknown, told: QueryCallback): void {
-    const tell = channels.query.hasSubscribers ? this.#observed(config, told) : told;
     const plain = plainQuery(this.statements, config, values);
+    const tell = this.observe(config, told);
     new PooledStatement(this.#statementPool, config, values, plain, this.#mayJoin, tell).start();
   }
 

@@ -64,9 +64,9 @@ export class PooledStatement implements Waiter<Leased<PgClient>> {
   }
 
   start(): void {
-    const { engine } = this.#pool;
+    const { engine, statements } = this.#pool;
     const idle = this.#signal?.aborted ? undefined : engine.tryAcquire(undefined);
-    const leased = idle ?? (this.joinMillis === undefined ? undefined : engine.tryJoin(this.joinMillis));
+    const leased = idle ?? (this.joinMillis === undefined ? undefined : engine.tryJoin(this.joinMillis, statements.wayMillis));
     if (leased) this.#run(leased);
     else {
       this.#context = new AsyncResource('nestjs-pg.statement');
@@ -104,7 +104,7 @@ export class PooledStatement implements Waiter<Leased<PgClient>> {
     const { engine, statements, arrival } = this.#pool;
     const now = arrival.now();
     if (this.#plain) {
-      const isAlone = !this.#isJoined && leased.load <= 1 && leased.answeredAt <= this.#sentAt;
+      const isAlone = leased.answeredAt <= this.#sentAt;
       statements.ran(this.#plain.statement, Math.max(0, now - Math.max(this.#sentAt, leased.answeredAt)), isAlone);
     }
     leased.answeredAt = now;

@@ -32,13 +32,15 @@ export class SharedConnections<C extends PooledClient> {
   /**
    * One with room whose server is answering: the last one found, while what it was found for has not left yet, and then
    * each in its turn. One that has been silent may be waiting for a lock, and who joined it would wait as well.
+   *
+   * @param since whose answer was to be expected by now had it been sent then
    */
-  find(millis: number, now: number, isFit: (connection: Leased<C>) => boolean): Leased<C> | undefined {
+  find(millis: number, since: number, isFit: (connection: Leased<C>) => boolean): Leased<C> | undefined {
     const { length } = this.#connections;
     const mayJoin = (connection: Leased<C> | undefined): connection is Leased<C> =>
       connection !== undefined &&
       this.hasRoom(connection, millis) &&
-      now - Math.max(connection.since, connection.answeredAt) <= MAX_BACKLOG_MILLIS &&
+      since - Math.max(connection.since, connection.answeredAt) <= MAX_BACKLOG_MILLIS &&
       isFit(connection);
     const last = this.#connections[this.#turn];
     if (last?.client.isCorked && mayJoin(last)) return last;

@@ -64,7 +64,7 @@ export class WaitQueue<T> {
   #arm(): void {
     const head = this.#waiters.head;
     if (!head || this.#timer !== undefined || this.#patienceMillis === 0) return;
-    const left = head.since + this.#patienceMillis - this.#clock.now();
+    const left = this.#dueAt(head) - this.#clock.now();
     this.#timer = this.#clock.setTimeout(() => this.#expire(), Math.max(0, Math.ceil(left)));
   }
 
@@ -73,10 +73,15 @@ export class WaitQueue<T> {
     this.#timer = undefined;
   }
 
+  /** Asked for in one way only: times are fractions, and now - since may be less where since + patience is not more. */
+  #dueAt({ since }: Waiter<T>): number {
+    return since + this.#patienceMillis;
+  }
+
   #expire(): void {
     this.#timer = undefined;
     const now = this.#clock.now();
-    for (let head = this.#waiters.head; head && now - head.since >= this.#patienceMillis; head = this.#waiters.head) {
+    for (let { head } = this.#waiters; head && now >= this.#dueAt(head); { head } = this.#waiters) {
       this.#waiters.shift();
       head.refuse(this.#timedOut(now - head.since));
     }

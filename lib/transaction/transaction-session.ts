@@ -30,6 +30,8 @@ export interface SessionContext {
   readonly name: string;
   readonly statements: StatementCatalog;
   readonly clock: Clock;
+  /** Has a statement told of to whoever observes the pool's statements. */
+  observe(config: object | string, tell: QueryCallback): QueryCallback;
 }
 
 /** For a ROLLBACK. */

@@ -58,15 +58,21 @@ export class Bench {
     return { ...load, perSecond: quantile(rates, 0.5) };
   }
 
-  /** So many callers, each of which does one operation after the other; with how long each operation took. */
+  /**
+   * So many callers, each of which does one operation after the other; with how long each operation took.
+   *
+   * @param warmUp operations before that. A client that runs its first thousands of statements, or its first thousands
+   *   at another concurrency, takes several times as long for each: the compiler has to see enough of them.
+   */
   async callers(
     concurrency: number,
     operation: (caller: number) => Promise<void>,
+    warmUp = 0,
   ): Promise<Load & { p50Millis: number; p99Millis: number }> {
-    const call = async (millis: number, took: number[]): Promise<void> => {
-      const end = performance.now() + millis;
+    const { millis, warmUpMillis, heatMillis, heat } = this.profile;
+    const call = async (goesOn: (now: number) => boolean, took: number[]): Promise<void> => {
       const one = async (caller: number): Promise<void> => {
-        for (let began = performance.now(); began < end;) {
+        for (let began = performance.now(); goesOn(began);) {
           await operation(caller);
           const now = performance.now();
           took.push(now - began);
@@ -75,10 +81,16 @@ export class Bench {
       };
       await Promise.all(Array.from({ length: concurrency }, (_, caller) => one(caller)));
     };
-    await call(this.profile.warmUpMillis, []);
+    const began = performance.now();
+    const heating: number[] = [];
+    await call(
+      (now) => now < began + warmUpMillis || (heating.length < warmUp * heat && now < began + heatMillis),
+      heating,
+    );
     const took: number[] = [];
     const load = await this.#load(async () => {
-      await call(this.profile.millis, took);
+      const end = performance.now() + millis;
+      await call((now) => now < end, took);
       return took.length;
     });
     return { ...load, p50Millis: quantile(took, 0.5), p99Millis: quantile(took, 0.99) };

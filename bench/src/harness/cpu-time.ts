@@ -9,6 +9,16 @@ export function clientCpuMicros(): number {
   return user + system;
 }
 
+/** CPU time of the processes that this one has started, living and gone, in microseconds; 0 where /proc is missing. */
+export function childrenCpuMicros(): number {
+  if (process.platform !== 'linux') return 0;
+  try {
+    return goneMicros(process.pid) + sumOf(childrenOf(process.pid).map(runMicros));
+  } catch {
+    return 0;
+  }
+}
+
 /**
  * CPU time that the server has used, in microseconds: of its main process, and of all backends, living and gone. The
  * living are counted to the nanosecond, the gone to ten milliseconds. `undefined` where Linux's /proc is missing.
@@ -16,9 +26,7 @@ export function clientCpuMicros(): number {
 export function serverCpuMicros(pid: number | undefined): number | undefined {
   if (pid === undefined || process.platform !== 'linux') return undefined;
   try {
-    const gone = statFields(pid).slice(13, 15).map(Number);
-    const living = [pid, ...childrenOf(pid)].map(runMicros);
-    return [...gone.map((ticks) => ticks * MICROS_PER_TICK), ...living].reduce((sum, micros) => sum + micros, 0);
+    return goneMicros(pid) + sumOf([pid, ...childrenOf(pid)].map(runMicros));
   } catch {
     return undefined;
   }
@@ -40,6 +48,15 @@ export function machineCpuMicros(): number | undefined {
 function statFields(pid: number): string[] {
   const text = readFileSync(`/proc/${pid}/stat`, 'utf8');
   return text.slice(text.lastIndexOf(')') + 2).split(' ');
+}
+
+/** What the children of a process used that it has waited for. */
+function goneMicros(pid: number): number {
+  return sumOf(statFields(pid).slice(13, 15).map(Number)) * MICROS_PER_TICK;
+}
+
+function sumOf(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0);
 }
 
 function childrenOf(pid: number): number[] {

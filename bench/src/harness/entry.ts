@@ -1,12 +1,15 @@
 import { suiteNamed } from '../suites/index.js';
 import type { ServerUnderTest } from './bench.js';
 import { PROFILES, type ProfileName } from './profile.js';
-import { isMissingPackage, runEntry, type CellResult } from './run-entry.js';
+import { isMissing } from './missing.js';
+import { runEntry, type CellResult } from './run-entry.js';
 
 /** What the runner tells the process of an entry. */
 export interface Job {
   readonly suite: string;
   readonly workload: string;
+  /** Default: all. */
+  readonly cells: readonly string[] | undefined;
   readonly subject: string;
   readonly profile: ProfileName;
   readonly server: ServerUnderTest;
@@ -15,11 +18,11 @@ export interface Job {
 /** What the process answers. */
 export type Answer = { readonly results: CellResult[] } | { readonly missing: string } | { readonly failure: string };
 
-async function answerTo({ suite, workload, subject, profile, server }: Job): Promise<Answer> {
+async function answerTo({ suite, workload, cells, subject, profile, server }: Job): Promise<Answer> {
   try {
-    return { results: await runEntry(await suiteNamed(suite), workload, subject, PROFILES[profile], server) };
+    return { results: await runEntry(await suiteNamed(suite), workload, subject, PROFILES[profile], server, cells) };
   } catch (error) {
-    if (isMissingPackage(error)) return { missing: error.message };
+    if (isMissing(error)) return { missing: error.message };
     return { failure: error instanceof Error ? (error.stack ?? error.message) : String(error) };
   }
 }

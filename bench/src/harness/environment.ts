@@ -17,7 +17,11 @@ export interface Environment {
   readonly packages: Readonly<Record<string, string>>;
 }
 
-export async function environmentOf({ connectionString, pid }: ServerUnderTest): Promise<Environment> {
+/** @param packages those besides pg whose versions are told, if they are installed */
+export async function environmentOf(
+  { connectionString, pid }: ServerUnderTest,
+  packages: readonly string[] = [],
+): Promise<Environment> {
   const client = new stockPg.Client({ connectionString });
   await client.connect();
   const { rows } = await client.query<{ server_version: string }>('SHOW server_version');
@@ -30,18 +34,23 @@ export async function environmentOf({ connectionString, pid }: ServerUnderTest):
     node: process.version,
     postgres: rows[0]?.server_version.split(' ')[0] ?? 'unknown',
     server: pid === undefined ? 'given' : 'embedded',
-    packages: Object.fromEntries(['pg', 'pg-pool'].map((name) => [name, versionOf(name)])),
+    packages: Object.fromEntries([
+      ...['pg', 'pg-pool'].map((name) => [name, versionOf(name, fromRoot)]),
+      ...packages
+        .map((name) => [name, versionOf(name, import.meta.url)])
+        .filter(([, version]) => version !== undefined),
+    ]) as Record<string, string>,
   };
 }
 
-function versionOf(name: string): string {
+function versionOf(name: string, from: string | URL): string | undefined {
   // Not every package exports its manifest, so the folders are looked through as Node does.
-  for (const folder of createRequire(fromRoot).resolve.paths(name) ?? []) {
+  for (const folder of createRequire(from).resolve.paths(name) ?? []) {
     try {
       return (JSON.parse(readFileSync(join(folder, name, 'package.json'), 'utf8')) as { version: string }).version;
     } catch {
       // Not here.
     }
   }
-  return 'unknown';
+  return undefined;
 }

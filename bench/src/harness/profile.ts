@@ -9,8 +9,13 @@ export interface Profile {
   /** So many parts of that time are looked at separately, and the middle one counts. */
   readonly slices: number;
   readonly warmUpMillis: number;
+  /** How long the warm-up goes on at most if it has to reach a number of operations, and how much of that number it has to. */
+  readonly heatMillis: number;
+  readonly heat: number;
   /** How long a cell waits for others to leave the machine alone. */
   readonly patienceMillis: number;
+  /** For the subjects that a suite measures only occasionally; at most `rounds`. */
+  readonly occasionalRounds: number;
   /** A cell during which others used the machine is measured again, up to so many times in all. */
   readonly attempts: number;
   /** No count of a workload is larger. */
@@ -22,9 +27,12 @@ export const PROFILES: Readonly<Record<ProfileName, Profile>> = {
   smoke: {
     name: 'smoke',
     rounds: 1,
+    occasionalRounds: 1,
     millis: 2,
     slices: 1,
     warmUpMillis: 0,
+    heatMillis: 0,
+    heat: 0,
     patienceMillis: 0,
     attempts: 1,
     maxCount: 10,
@@ -32,9 +40,12 @@ export const PROFILES: Readonly<Record<ProfileName, Profile>> = {
   quick: {
     name: 'quick',
     rounds: 3,
+    occasionalRounds: 1,
     millis: 200,
     slices: 5,
     warmUpMillis: 100,
+    heatMillis: 3_000,
+    heat: 0.5,
     patienceMillis: 0,
     attempts: 1,
     maxCount: Infinity,
@@ -42,9 +53,12 @@ export const PROFILES: Readonly<Record<ProfileName, Profile>> = {
   full: {
     name: 'full',
     rounds: 7,
+    occasionalRounds: 2,
     millis: 400,
     slices: 5,
     warmUpMillis: 250,
+    heatMillis: 6_000,
+    heat: 1,
     patienceMillis: 500,
     attempts: 2,
     maxCount: Infinity,

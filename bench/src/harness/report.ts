@@ -37,7 +37,7 @@ export interface Report {
   readonly date: string;
 }
 
-/** Subjects stand beside each other while they fit, and else below each other. */
+/** Subjects stand beside each other while they fit, and else below each other, in a table for each cell. */
 const MAX_COLUMNS = 4;
 
 export function markdownOf(report: Report): string {
@@ -88,22 +88,43 @@ function figureTable(suite: Suite, figures: readonly Figure[]): string[] {
   const subjects = [...Object.keys(suite.subjects), controlOf(suite.baseline)].filter((name) =>
     figures.some(({ subject }) => subject === name),
   );
-  const rowOf = ({ cell, metric }: Figure): string => `${cell}: ${metric}`;
+  const cells = [...new Set(figures.map(({ cell }) => cell))];
+  const tables =
+    subjects.length > MAX_COLUMNS
+      ? cells.flatMap((cell) => [
+          ...table(transposed(gridOf(suite, cell, onlyOf(cell, figures), subjects, ({ metric }) => metric))),
+          '',
+        ])
+      : [...table(gridOf(suite, '', figures, subjects, ({ cell, metric }) => `${cell}: ${metric}`)), ''];
+  return [...tables, '↑ more is better, ↓ less is better.'];
+}
+
+function onlyOf(cell: string, figures: readonly Figure[]): Figure[] {
+  return figures.filter((figure) => figure.cell === cell);
+}
+
+function gridOf(
+  suite: Suite,
+  corner: string,
+  figures: readonly Figure[],
+  subjects: readonly string[],
+  rowOf: (figure: Figure) => string,
+): string[][] {
+  const present = subjects.filter((name) => figures.some(({ subject }) => subject === name));
   const rows = [...new Set(figures.map(rowOf))];
-  const grid = [
-    ['', ...subjects],
+  return [
+    [corner, ...present],
     ...rows.map((row) => {
       const ofRow = figures.filter((figure) => rowOf(figure) === row);
       const [first] = ofRow;
       const better = first && metricOf(suite, first)?.better === 'more' ? '↑' : '↓';
-      const cells = subjects.map((name) => {
+      const cells = present.map((name) => {
         const figure = ofRow.find(({ subject }) => subject === name);
         return figure ? textOf(figure, metricOf(suite, figure)?.unit ?? 'count') : '';
       });
       return [`${row} ${better}`, ...cells];
     }),
   ];
-  return [...table(subjects.length > MAX_COLUMNS ? transposed(grid) : grid), '', '↑ more is better, ↓ less is better.'];
 }
 
 function textOf({ value, ratio }: Figure, unit: Unit): string {

@@ -1,8 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { Bench, type ServerUnderTest } from './bench.js';
-import { clientCpuMicros, machineCpuMicros, serverCpuMicros } from './cpu-time.js';
+import { childrenCpuMicros, clientCpuMicros, machineCpuMicros, serverCpuMicros } from './cpu-time.js';
 import type { Profile } from './profile.js';
-import type { Suite, Values } from './suite.js';
+import { cellsOf, workloadOf, type Suite, type Values } from './suite.js';
 
 /** Of what a cell was measured. */
 export interface CellResult {
@@ -20,20 +20,21 @@ const LOOK_MILLIS = 50;
 /** What takes longer is not measured twice: disturbances even out, and the run would take too long. */
 const LONG_MILLIS = 2_000;
 
-/** Measures all cells of a workload with one subject, in this process. */
+/** Measures all cells of a workload that a subject has, or only those with these names, in this process. */
 export async function runEntry(
   suite: Suite,
   workloadName: string,
   subjectName: string,
   profile: Profile,
   server: ServerUnderTest,
+  cells?: readonly string[],
 ): Promise<CellResult[]> {
-  const workload = suite.workloads.find(({ name }) => name === workloadName);
+  const workload = workloadOf(suite, workloadName);
   const load = suite.subjects[subjectName];
-  if (!workload || !load) throw new Error(`${suite.name} has no workload ${workloadName} or no subject ${subjectName}`);
+  if (!load) throw new Error(`${suite.name} has no subject ${subjectName}`);
   const subject = await load();
   const results: CellResult[] = [];
-  for (const { name, measure } of workload.cells) {
+  for (const { name, measure } of cellsOf(workload, subjectName, suite.baseline, cells)) {
     let best: CellResult | undefined;
     const began = performance.now();
     for (let attempt = 1; attempt <= profile.attempts; attempt++) {
@@ -46,11 +47,6 @@ export async function runEntry(
     if (best) results.push(best);
   }
   return results;
-}
-
-/** The package of a subject is not installed, which is no failure of the run. */
-export function isMissingPackage(error: unknown): error is Error {
-  return error instanceof Error && (error as NodeJS.ErrnoException).code === 'ERR_MODULE_NOT_FOUND';
 }
 
 /** Returns when nobody else uses the machine, or when patience is over. */
@@ -74,7 +70,7 @@ async function disturbanceOf(
     const server = serverCpuMicros(pid);
     return machine === undefined || server === undefined
       ? undefined
-      : [machine, server + clientCpuMicros(), performance.now() * 1000];
+      : [machine, server + clientCpuMicros() + childrenCpuMicros(), performance.now() * 1000];
   };
   const before = used();
   const values = await measure();

@@ -13,6 +13,8 @@ export interface Plan {
   readonly workload: string;
   readonly rounds: number;
   readonly contenders: readonly string[];
+  /** Contenders that are not in every round, but in so many: the first ones. */
+  readonly occasional?: { readonly contenders: readonly string[]; readonly rounds: number };
 }
 
 /** So many contenders at most between two runs of the baseline. */
@@ -33,7 +35,9 @@ export function schedule(plans: readonly Plan[], baseline: string, random: () =>
         entries.push({ round, workload: plan.workload, subject, isControl, position: position++ });
       };
       add(baseline);
-      const contenders = shuffled([...plan.contenders, undefined], random);
+      const { occasional } = plan;
+      const guests = occasional && round <= occasional.rounds ? occasional.contenders : [];
+      const contenders = shuffled([...plan.contenders, ...guests, undefined], random);
       for (const [index, contender] of contenders.entries()) {
         add(contender ?? baseline, contender === undefined);
         if (index % BETWEEN_BASELINES === BETWEEN_BASELINES - 1 || index === contenders.length - 1) add(baseline);

@@ -1,5 +1,6 @@
 import type { PostgresOptions } from 'nestjs-pg/testing';
 import type { Bench } from './bench.js';
+import type { Chart } from './chart.js';
 import type { ProfileName } from './profile.js';
 import type { Summary } from './summary.js';
 
@@ -16,6 +17,8 @@ export type Values = Readonly<Record<string, number | undefined>>;
 /** One measurement of a workload: a concurrency, a size, a way to call. */
 export interface Cell<S> {
   readonly name: string;
+  /** Those that can do it; default: all of the workload. The baseline always is. */
+  readonly subjects?: readonly string[];
   /** Checks that the subject does what is asked, warms up, measures, and cleans up after itself. */
   readonly measure: (subject: S, bench: Bench) => Promise<Values>;
 }
@@ -52,12 +55,40 @@ export interface Suite<S = unknown> {
   readonly subjects: Readonly<Record<string, () => Promise<S>>>;
   /** The name of the subject to which all others are compared. */
   readonly baseline: string;
+  /** Subjects for orientation, which no goal names: they run in few rounds. */
+  readonly occasional?: readonly string[];
+  /** Those of a quick run, beside the baseline; default: all. */
+  readonly quick?: readonly string[];
   readonly workloads: readonly Workload<S>[];
   readonly goals: readonly Goal[];
+  /** What a recorded run draws. */
+  readonly chart?: Chart;
   /** For the embedded server, beside the harness's own settings. */
-  readonly server?: PostgresOptions;
+  readonly server?: () => Promise<PostgresOptions>;
+  /** Peers whose versions belong into the report, if they are installed. */
+  readonly packages?: readonly string[];
   /** Fills the database, once, before anything is measured. */
   readonly prepare?: (connectionString: string) => Promise<void>;
+}
+
+/** @throws if there is none of that name */
+export function workloadOf(suite: Suite, name: string): Workload<unknown> {
+  const workload = suite.workloads.find((one) => one.name === name);
+  if (!workload) throw new Error(`${suite.name} has no workload ${name}`);
+  return workload;
+}
+
+/** The cells of a workload that a subject has, of those that are wanted: `undefined` is all. */
+export function cellsOf<S>(
+  workload: Workload<S>,
+  subject: string,
+  baseline: string,
+  wanted: readonly string[] | undefined,
+): Cell<S>[] {
+  return workload.cells.filter(
+    ({ name, subjects }) =>
+      (wanted?.includes(name) ?? true) && (subject === baseline || (subjects?.includes(subject) ?? true)),
+  );
 }
 
 /** A suite as the harness sees it, which hands subjects to workloads without looking at them. */

@@ -441,6 +441,22 @@ it('says what it does on diagnostics channels', async () => {
   expect(pool.stats()).toMatchObject({ acquires: 2, connects: 1, retired: { drain: 1 }, draining: true, total: 0 });
 });
 
+it('says on the same channel what is run inside of a transaction', async () => {
+  const seen: object[] = [];
+  const listener = (message: unknown): void => void seen.push(message as object);
+  diagnostics.subscribe('nestjs-pg:query', listener);
+  await using pool = openPool('transactional');
+  await pool.transaction(async (transaction) => {
+    await pool.query('SELECT 1');
+    await transaction.query('SELECT 2');
+  });
+  diagnostics.unsubscribe('nestjs-pg:query', listener);
+  expect(seen).toMatchObject([
+    { pool: 'transactional', text: 'SELECT 1', millis: expect.any(Number) as number, error: undefined },
+    { pool: 'transactional', text: 'SELECT 2' },
+  ]);
+});
+
 it('is not torn by a listener that throws', async () => {
   await using pool = openPool('throwing', { pool: { max: 1 } });
   const warnings: string[] = [];

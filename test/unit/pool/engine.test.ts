@@ -556,6 +556,26 @@ describe('keepaliveMillis', () => {
     expect(clients).toHaveLength(2);
   });
 
+  it('closes what proves to be alive when the pool is draining already', async () => {
+    const { engine, clock, clients, closed } = setUp({ min: 1, keepaliveMillis: 100 });
+    await engine.open();
+    let answer!: () => void;
+    const [client] = clients as [FakeClient];
+    client.query = () => {
+      client.isReady = false;
+      answer = () => client.becomeReady();
+      return new Promise(() => undefined);
+    };
+    await clock.advance(100);
+    expect(engine.stats()).toMatchObject({ validating: 1, idle: 0 });
+    const end = engine.drain(60_000);
+    await settle();
+    answer();
+    await end;
+    expect(closed).toEqual(['drain']);
+    expect(engine.stats()).toMatchObject({ total: 0 });
+  });
+
   it('ends with the pool', async () => {
     const { engine, clock } = setUp({ min: 1, keepaliveMillis: 100 });
     await engine.open();

@@ -55,7 +55,7 @@ function cell(
 ): Cell<OpenPool> {
   const measure = async (open: OpenPool, bench: Bench): Promise<Values> =>
     withPool(open, bench, { max: 1, ...shape }, async (pool) => {
-      await warm(pool, 1);
+      await warmPatiently(pool);
       const size = bench.count(waiters);
       const times = bench.count(queues);
       await queue(pool, bench.count(FEW));
@@ -69,6 +69,18 @@ function cell(
       return { ...cpu, time: (millis * 1000) / total, 'time without GC': ((millis - gcMillis) * 1000) / total };
     });
   return { name: `${name}, ${waiters.toLocaleString('en')} queued`, measure };
+}
+
+/** To open the connection may take longer than a borrower waits. */
+async function warmPatiently(pool: pg.Pool): Promise<void> {
+  for (let left = 50; left > 0; left--) {
+    const isWarm = await warm(pool, 1).then(
+      () => true,
+      () => false,
+    );
+    if (isWarm) return;
+  }
+  await warm(pool, 1);
 }
 
 export const SERVED_FEW = cell('served', served, FEW, MANY / FEW, {}, 'timed');
