@@ -12,6 +12,8 @@ export interface FlightOutcome {
   readonly failedAt: number;
   /** The server may have seen them. */
   readonly isSent: boolean;
+  /** They were sent in one request. Otherwise each was sent after the answer to the one before it. */
+  readonly isTogether?: boolean;
 }
 
 export type FlightCallback = (error: Error | null, outcome: FlightOutcome) => void;
@@ -44,7 +46,7 @@ export class Flight extends ProtocolQuery {
     this.text = last?.statement.text ?? '';
     this.query_timeout = last?.queryTimeoutMillis;
     this.callback = (error) =>
-      callback(error, { results: this.#results(), failedAt: this.#turn, isSent: this.#isSent });
+      callback(error, { results: this.#results(), failedAt: this.#turn, isSent: this.#isSent, isTogether: true });
   }
 
   submit(): Error | null {

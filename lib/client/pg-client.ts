@@ -11,7 +11,10 @@ import type { PlainQuery } from './plain-query.js';
 import type { Portal, PortalRequest } from './portal.js';
 import type { QueryCallback } from './protocol-query.js';
 import { isConnectionFault } from './connection-fault.js';
+import { warnOfMissing } from './missing-part.js';
 import { ReadyConnection } from './ready-connection.js';
+import { ScramExchange } from './scram-exchange.js';
+import type { ScramKeys } from './scram-keys.js';
 import type { StatementCatalog } from './statement-catalog.js';
 import { SESSION_RESETS, type SessionReset } from './session-reset.js';
 
@@ -36,6 +39,8 @@ export interface PgClientOptions {
   /** Called when the server asks for a password, and not before. */
   readonly password: () => string | Promise<string>;
   readonly authentication: AuthenticationPolicy;
+  /** Shared by all connections of the same role; `undefined` = derived for each. */
+  readonly scramKeys?: ScramKeys | undefined;
   /** Startup parameters besides user and database. */
   readonly session: Readonly<Record<string, string>>;
   readonly queryTimeoutMillis: number;
@@ -86,7 +91,6 @@ function isSubmittable(config: unknown): config is Submittable {
 
 /** pg's own, looked up at each call: instrumentation replaces it. */
 const STOCK = pg.Client.prototype as unknown as { query: Method };
-let hasWarned = false;
 
 /** How long a CancelRequest may take. */
 const CANCEL_MILLIS = 1_000;
@@ -130,6 +134,7 @@ export class PgClient extends pg.Client {
     // A lost connection shows at its next use, and by its end. It must not end the process as an unheard event would.
     this.on('error', () => undefined);
     this.#guardAuthentication(connection);
+    if (options.scramKeys) ScramExchange.attach(this, connection, options.scramKeys);
     this.connection.on('parameterStatus', (message: { parameterName: string; parameterValue: string }) =>
       this.#parameters.set(message.parameterName, message.parameterValue),
     );
@@ -379,13 +384,7 @@ export class PgClient extends pg.Client {
   #openFastPath(connection: ReadyConnection, statements: StatementCatalog): FastPath | undefined {
     const obstacle = FastPath.obstacle(this);
     if (obstacle === undefined) return new FastPath(this, connection, statements);
-    if (!hasWarned) {
-      hasWarned = true;
-      process.emitWarning(
-        `This version of pg has no ${obstacle}: nestjs-pg runs statements the way of stock pg, which is slower.`,
-        { type: 'PgWarning' },
-      );
-    }
+    warnOfMissing(obstacle, 'runs statements the way of stock pg');
     return undefined;
   }
 

@@ -82,6 +82,8 @@ export class Portal extends ProtocolQuery {
   #decoder: RowDecoder | undefined;
   #rows: unknown[] = [];
   #rowError: Error | undefined;
+  /** What ended it while nobody waited for an answer. */
+  #untold: Error | undefined;
   /** Who waits for an answer. */
   #tell: ((batch: PortalBatch) => void) | undefined;
   #timer: NodeJS.Timeout | undefined;
@@ -109,7 +111,8 @@ export class Portal extends ProtocolQuery {
   read(): Promise<PortalBatch> {
     return new Promise((resolve) => {
       if (this.#step === Step.Over) {
-        resolve({ rows: [], hasMore: false, error: undefined });
+        resolve({ rows: [], hasMore: false, error: this.#untold });
+        this.#untold = undefined;
         return;
       }
       this.#tell = resolve;
@@ -227,6 +230,7 @@ export class Portal extends ProtocolQuery {
     if (!this.#request.isShared && !this.#isUnsent) this.#sync();
     this.#step = Step.Over;
     this.#isClosed = true;
+    if (!this.isAsked) this.#untold = error;
     this.#answer(false, error);
     this.#callBack(error);
   }

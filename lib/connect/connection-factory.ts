@@ -1,6 +1,8 @@
 import type { Duplex } from 'node:stream';
 import { PgClient } from '../client/pg-client.js';
+import { ScramKeys } from '../client/scram-keys.js';
 import type { StatementCatalog } from '../client/statement-catalog.js';
+import type { TargetSessionAttrs } from '../config/resolved-config.js';
 import { PgModuleError } from '../errors/pg-module.error.js';
 import { Deadline } from '../util/deadline.js';
 import { CallSite } from '../util/call-site.js';
@@ -17,6 +19,8 @@ export interface ConnectOptions {
    * settings say; set `ssl: false` if the stream is encrypted already.
    */
   stream?: () => Duplex | Promise<Duplex>;
+  /** @internal Overrides `target_session_attrs` for this connection. */
+  targetSessionAttrs?: TargetSessionAttrs;
 }
 
 /**
@@ -63,7 +67,7 @@ export class Connector {
   #closed: PgModuleError | undefined;
 
   constructor(opener: Opener, hook: ConnectionFactoryHook | undefined) {
-    this.#opener = opener;
+    this.#opener = { ...opener, scramKeys: new ScramKeys() };
     this.#hook = hook;
   }
 
@@ -99,7 +103,10 @@ export class Connector {
 
   async #connect(options: ConnectOptions, callSite: CallSite): Promise<PgClient> {
     if (this.#closed) throw this.#closed;
-    const client = await (this.#hook ? this.#hook(this.#openOne, options) : this.#openOne(options));
+    const { targetSessionAttrs } = options;
+    // A hook need not pass on what it does not know.
+    const open: ConnectionFactory = (own) => this.#openOne({ targetSessionAttrs, ...own });
+    const client = await (this.#hook ? this.#hook(open, options) : this.#openOne(options));
     assertConnection(client, 'connectionFactory');
     // It may have come up while close() was running.
     const closed = this.#closed as PgModuleError | undefined;
@@ -112,13 +119,13 @@ export class Connector {
     return client;
   }
 
-  readonly #openOne: ConnectionFactory = async (options = {}) => {
+  async #openOne({ targetSessionAttrs, ...options }: ConnectOptions): Promise<PgClient> {
     const never = (): Error => new Error('unreachable');
     const attempt = new Deadline(0, never, this.#opener.clock, options.signal);
     this.#attempts.add(attempt);
     try {
       if (this.#closed) throw this.#closed;
-      return await openConnection(this.#opener, {
+      return await openConnection(this.#openerFor(targetSessionAttrs), {
         signal: attempt.signal,
         applicationName: options.applicationName,
         stream: options.stream,
@@ -127,7 +134,12 @@ export class Connector {
       this.#attempts.delete(attempt);
       attempt.clear();
     }
-  };
+  }
+
+  #openerFor(targetSessionAttrs: TargetSessionAttrs | undefined): Opener {
+    if (targetSessionAttrs === undefined) return this.#opener;
+    return { ...this.#opener, config: { ...this.#opener.config, targetSessionAttrs } };
+  }
 }
 
 /** The server would finish a running statement before it notices that the socket is closed: so it is cancelled first. */

@@ -1,5 +1,6 @@
 import type { Duplex } from 'node:stream';
 import type { PgClient } from '../client/pg-client.js';
+import type { ScramKeys } from '../client/scram-keys.js';
 import type { StatementCatalog } from '../client/statement-catalog.js';
 import type { ResolvedConfig } from '../config/resolved-config.js';
 import type { TlsMaterial } from '../tls/tls-material.js';
@@ -21,6 +22,8 @@ export interface Opener {
   readonly onConnect: ((client: PgClient) => void | Promise<void>) | undefined;
   /** What is known of the texts that its connections run; `undefined` = none is prepared by name. */
   readonly statements?: StatementCatalog;
+  /** Shared by its connections, which all are the same role's; `undefined` = derived for each. */
+  readonly scramKeys?: ScramKeys;
   readonly warn: (message: string) => void;
   readonly clock: Clock;
 }

@@ -128,6 +128,7 @@ function createClient(
       encrypted: security.encrypted,
       certificateMissing: config.tls.certMode === 'require' && !certificateRequested,
     },
+    scramKeys: opener.scramKeys,
     session: applicationName === undefined ? config.session : { ...config.session, application_name: applicationName },
     queryTimeoutMillis: config.queryTimeoutMillis,
     types: config.types,

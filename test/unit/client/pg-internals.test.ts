@@ -16,7 +16,7 @@ const connection = client.connection;
 describe('private parts of pg.Client', () => {
   it.each([
     ...['_queryable', '_ending', '_ended', '_activeQuery', '_queryQueue', '_sentQueryQueue', '_types'],
-    ...['binary', 'pipeline', 'processID', 'secretKey', 'connectionParameters'],
+    ...['binary', 'pipeline', 'processID', 'secretKey', 'connectionParameters', 'enableChannelBinding'],
   ])('%s is a field', (name) => {
     expect(Object.keys(client)).toContain(name);
   });
@@ -25,7 +25,7 @@ describe('private parts of pg.Client', () => {
     expect(client).toHaveProperty(name, []);
   });
 
-  it.each(['_handleReadyForQuery', 'getTransactionStatus'])('%s is a method', (name) => {
+  it.each(['_handleReadyForQuery', '_handleAuthSASLContinue', 'getTransactionStatus'])('%s is a method', (name) => {
     expect(pg.Client.prototype).toHaveProperty(name, expect.any(Function));
   });
 
@@ -43,6 +43,35 @@ describe('private parts of pg.Client', () => {
     expect(own).toHaveProperty('connectionParameters.query_timeout', 1234);
   });
 
+  it('saslSession is the state of SCRAM, and password the text by then', async () => {
+    const link = new pg.Connection({ stream: new PassThrough() as never, ssl: false });
+    const own = new pg.Client({ connection: link, password: () => 'pencil' } as pg.ClientConfig);
+    Object.assign(link, { connect: () => undefined });
+    own.connect(() => undefined);
+    link.emit('authenticationSASL', { mechanisms: ['SCRAM-SHA-256'] });
+    await vi.waitFor(() => expect(own).toHaveProperty('saslSession.message', 'SASLInitialResponse'));
+    expect(own.password).toBe('pencil');
+    expect((own as unknown as { saslSession: object }).saslSession).toMatchObject({
+      mechanism: 'SCRAM-SHA-256',
+      clientNonce: expect.any(String) as string,
+      scramMaxIterations: 100_000,
+      response: expect.stringMatching(/^n,,n=\*,r=/) as string,
+    });
+  });
+
+  it('the server is believed only if it signs as saslSession.serverSignature has it', () => {
+    const heard: unknown[] = [];
+    for (const signature of ['YQ==', 'YWE=']) {
+      const link = new pg.Connection({ stream: new PassThrough() as never, ssl: false });
+      const own = new pg.Client({ connection: link } as pg.ClientConfig);
+      Object.assign(link, { connect: () => undefined });
+      own.connect((error?: Error) => heard.push(error?.message));
+      Object.assign(own, { saslSession: { message: 'SASLResponse', serverSignature: 'YQ==' } });
+      link.emit('authenticationSASLFinal', { data: `v=${signature}` });
+    }
+    expect(heard).toEqual(['SASL: SCRAM-SERVER-FINAL-MESSAGE: server signature does not match']);
+  });
+
   it('getStartupConf makes the startup message', () => {
     expect(pg.Client.prototype).toHaveProperty('getStartupConf', expect.any(Function));
   });
@@ -58,7 +87,7 @@ describe('private parts of pg.Connection', () => {
     expect(Object.keys(connection)).toContain(name);
   });
 
-  it.each(['attachListeners', 'connect', 'query'])('%s is a method', (name) => {
+  it.each(['attachListeners', 'connect', 'query', 'sendSCRAMClientFinalMessage'])('%s is a method', (name) => {
     expect(pg.Connection.prototype).toHaveProperty(name, expect.any(Function));
   });
 
