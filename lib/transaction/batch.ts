@@ -2,13 +2,13 @@ import type { QueryConfig, QueryResult, QueryResultRow } from 'pg';
 import { configError } from '../config/config-error.js';
 import { kindOf } from '../config/unknown-option.js';
 import { plainQuery, type PlainQuery } from '../client/plain-query.js';
-import type { FlightOutcome } from '../client/flight.js';
+import { prepareValues } from '../client/request-writer.js';
 import { COMMIT, opening, transactionControl } from './control.js';
 import { retrying, take, type TransactionPool } from './run-transaction.js';
 import { commitUnknown, PgBatchError, shortened } from './transaction-errors.js';
 import { TransactionLimits } from './transaction-limits.js';
 import { resolveTransactionOptions, type TransactionOptions } from './transaction-options.js';
-import { isVerdict, TransactionSession } from './transaction-session.js';
+import { isVerdict, TransactionSession, type SessionOutcome } from './transaction-session.js';
 import type { PgTransaction } from './transaction.js';
 
 /** A text, or a config of pg's with `text`, `values` and `rowMode`. */
@@ -37,10 +37,13 @@ export async function runBatch(
         const [error, outcome] = await flown(session, [...plains, COMMIT]);
         if (!error) return outcome.results.slice(0, -1) as BatchResults;
         // The rows of a result could not be read, and everything has been done.
-        if (outcome.results.length > plains.length) throw error;
+        if (outcome.results.length > plains.length && !outcome.isLost) throw error;
         if (signal?.aborted && isVerdict(error)) throw signal.reason as Error;
-        if (outcome.isSent && isLost(error)) throw commitUnknown(pool.name, signal?.aborted ? signal.reason : error);
-        throw failureOf(pool.name, plains, error, outcome.failedAt);
+        const isCommitSent = outcome.isTogether ? outcome.isSent : outcome.failedAt === plains.length;
+        if (isCommitSent && (await isUnknown(session, error, outcome, plains.length))) {
+          throw commitUnknown(pool.name, signal?.aborted ? signal.reason : error);
+        }
+        throw outcome.isLost ? error : failureOf(pool.name, plains, error, outcome.failedAt);
       } finally {
         signal?.removeEventListener('abort', stop);
         await session.rollBack();
@@ -55,18 +58,22 @@ export async function runBatch(
 /** The same inside of a transaction that is open: all or nothing by a savepoint. */
 export function runInnerBatch(
   pool: TransactionPool,
-  outer: PgTransaction,
+  outer: Pick<PgTransaction, 'transaction'>,
   statements: readonly BatchStatement[],
   options: TransactionOptions | undefined,
 ): Promise<BatchResults> {
-  const plains = plainStatements(pool, statements);
+  let plains: PlainQuery[];
+  try {
+    plains = plainStatements(pool, statements);
+  } catch (error) {
+    return Promise.reject(error);
+  }
   if (plains.length === 0) return Promise.resolve([]);
   return outer.transaction(async (inner) => {
     let results: readonly unknown[] = [];
     let failure: Error | undefined;
     await inner.fly(plains, (error, outcome) => {
-      if (error)
-        failure = outcome.isSent && isLost(error) ? error : failureOf(pool.name, plains, error, outcome.failedAt);
+      if (error) failure = outcome.isLost ? error : failureOf(pool.name, plains, error, outcome.failedAt);
       ({ results } = outcome);
     });
     if (failure) throw failure;
@@ -74,7 +81,17 @@ export function runInnerBatch(
   }, options);
 }
 
-function flown(session: TransactionSession, plains: readonly PlainQuery[]): Promise<[Error | null, FlightOutcome]> {
+/** Nobody has said what became of the COMMIT. */
+async function isUnknown(
+  session: TransactionSession,
+  error: Error,
+  { isLost, failedAt }: SessionOutcome,
+  commit: number,
+): Promise<boolean> {
+  return isLost || (failedAt === commit && !isVerdict(error) && !(await session.survives()));
+}
+
+function flown(session: TransactionSession, plains: readonly PlainQuery[]): Promise<[Error | null, SessionOutcome]> {
   return new Promise((resolve) => session.fly(plains, (error, outcome) => resolve([error, outcome])));
 }
 
@@ -85,13 +102,13 @@ function failureOf(pool: string, plains: readonly PlainQuery[], error: Error, fa
   return new PgBatchError(pool, failedAt, plains.length, failed.statement.text, error);
 }
 
-/** The connection is gone, and no answer of the server's came before. */
-function isLost(error: Error): boolean {
-  return (error as { severity?: string }).severity !== 'ERROR';
-}
-
+/**
+ * Checked, and with their values as they are sent.
+ *
+ * @throws PgModuleError `PG_CONFIG_INVALID`; PgBatchError around what a value's conversion throws
+ */
 function plainStatements(
-  { statements: catalog }: TransactionPool,
+  { name, statements: catalog }: TransactionPool,
   statements: readonly BatchStatement[],
 ): PlainQuery[] {
   if (!Array.isArray(statements)) {
@@ -110,6 +127,10 @@ function plainStatements(
     if (word !== undefined) {
       throw configError(`${place}, ${shortened(text)}, would end the batch's own transaction: leave ${word} out.`);
     }
-    return plain;
+    try {
+      return { ...plain, values: plain.values && prepareValues(plain.values) };
+    } catch (error) {
+      throw new PgBatchError(name, index, statements.length, text, error);
+    }
   });
 }

@@ -50,9 +50,33 @@ function settingsOf(
 }
 
 const CONTROL =
-  /^(?:\s|--[^\n\r]*|\/\*[^*/]*\*\/)*(begin|start\s+transaction|commit|end|rollback(?!\s+(?:(?:work|transaction)\s+)?to\b)|abort|prepare\s+transaction)\b/i;
+  /(begin|start\s+transaction|commit|end|rollback(?!\s+(?:(?:work|transaction)\s+)?to\b)|abort|prepare\s+transaction)\b/iy;
+const BLANK = /[\s;]+|--[^\n\r]*/y;
+const COMMENT_BRACKET = /\/\*|\*\//g;
 
 /** The word by which a text would begin or end the transaction itself, if it does. */
 export function transactionControl(text: string): string | undefined {
-  return CONTROL.exec(text)?.[1]?.toUpperCase();
+  CONTROL.lastIndex = skipBlank(text);
+  return CONTROL.exec(text)?.[1]?.toUpperCase().replace(/\s+/, ' ');
+}
+
+/** Where the first statement begins, behind blanks, semicolons and comments. */
+function skipBlank(text: string): number {
+  for (let at = 0; ;) {
+    BLANK.lastIndex = at;
+    if (BLANK.test(text)) at = BLANK.lastIndex;
+    else if (text.startsWith('/*', at)) at = endOfComment(text, at);
+    else return at;
+  }
+}
+
+/** Comments in brackets nest. */
+function endOfComment(text: string, at: number): number {
+  COMMENT_BRACKET.lastIndex = at;
+  for (let depth = 0; ;) {
+    const bracket = COMMENT_BRACKET.exec(text)?.[0];
+    if (bracket === undefined) return text.length;
+    depth += bracket === '/*' ? 1 : -1;
+    if (depth === 0) return COMMENT_BRACKET.lastIndex;
+  }
 }

@@ -50,7 +50,7 @@ export async function runTransaction<T>(
         conduct(transaction, () => within(pool.pool, transaction, () => work(transaction)), signal, {
           complete: async () => {
             try {
-              if (await session.isFailed()) throw aborted(pool.name, session.failure);
+              if (await session.isFailed(signal)) throw aborted(pool.name, session.failure);
               await session.commit(signal);
             } finally {
               limits.clear();
@@ -126,6 +126,7 @@ function rest(millis: number, clock: Clock, signal: AbortSignal | undefined): Pr
 function isWorthAnotherTry(error: unknown, attempt: number, { when }: ResolvedRetry): boolean {
   if (error instanceof PgModuleError && error.code === 'PG_COMMIT_UNKNOWN') return false;
   if (when) return when(error, attempt);
-  const { code, cause } = error as { code?: unknown; cause?: { code?: unknown } };
+  // Anything can be thrown.
+  const { code, cause } = (error ?? {}) as { code?: unknown; cause?: { code?: unknown } };
   return WORTH_ANOTHER_TRY.has(WRAPPERS.has(code) ? cause?.code : code);
 }

@@ -7,11 +7,12 @@ export function shortened(text: string | undefined): string {
   return line.length > 60 ? `"${line.slice(0, 57)}..."` : `"${line}"`;
 }
 
-export function ended(pool: string, how: string): PgModuleError {
+export function ended(pool: string, how: string, cause?: unknown): PgModuleError {
   return new PgModuleError(
     'PG_TRANSACTION_ENDED',
     `Pool "${pool}": this transaction is over (${how}), and what still runs in its context gets no other connection. ` +
       'Await everything inside of the transaction, or start what is to outlive it in pool.outside().',
+    { cause },
   );
 }
 

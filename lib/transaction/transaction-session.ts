@@ -1,8 +1,8 @@
 import { plainQuery, type PlainQuery } from '../client/plain-query.js';
-import type { FlightOutcome } from '../client/flight.js';
+import type { FlightCallback, FlightOutcome } from '../client/flight.js';
 import type { StatementCatalog } from '../client/statement-catalog.js';
 import { untilReady } from '../client/until-ready.js';
-import { PgModuleError } from '../errors/pg-module.error.js';
+import type { PgModuleError } from '../errors/pg-module.error.js';
 import type { PgLease } from '../pool/lease.js';
 import type { QueryCallback } from '../pool/pooled-statement.js';
 import { cancelPolitely } from '../pool/recycle.js';
@@ -21,6 +21,8 @@ export interface Operation {
   start(done: () => void): void;
   /** Its turn will not come. */
   refuse(error: Error): void;
+  /** Whoever asked for it knows how it has ended, or it was given up, though the connection may still be busy with it. */
+  isTold?: boolean;
   /** It was given up: a rejection that nobody awaits is no accident any more. */
   silence?: () => void;
 }
@@ -36,8 +38,16 @@ export interface SessionContext {
 
 /** For a ROLLBACK. */
 const ROLLBACK_MILLIS = 5_000;
+/** For the server to be ready again behind an error in answer to COMMIT. */
+const VERDICT_MILLIS = 5_000;
 const NEVER = new AbortController().signal;
 const IN_FAILED_TRANSACTION = '25P02';
+
+/** What became of statements that flew together. */
+export interface SessionOutcome extends FlightOutcome {
+  /** They were under way when the connection was lost. */
+  readonly isLost: boolean;
+}
 
 type Method = (...args: unknown[]) => unknown;
 
@@ -58,6 +68,15 @@ export class TransactionSession {
   /** The connection cannot be used by others any more. */
   #isBroken = false;
   #failure: Error | undefined;
+  /** The server knows of no failure, but what was done is not what somebody has been told. */
+  #isDoomed = false;
+  /** What a statement has been told last, whoever it came from. */
+  #latest: Error | undefined;
+  /** Whoever waits for the running operation to leave the connection. */
+  #onQuiet: (() => void) | undefined;
+  #cancelling: Promise<void> | undefined;
+  /** One after the other: an inner transaction and the one around it may end at the same time. */
+  #undoing: Promise<unknown> = Promise.resolve();
 
   constructor(context: SessionContext, client: PgLease, opening: readonly PlainQuery[]) {
     this.#context = context;
@@ -90,16 +109,16 @@ export class TransactionSession {
   /** Those of `isMeant` that have not ended, the running one first. */
   unfinished(isMeant: (owner: object) => boolean): Operation[] {
     const all = this.#running ? [this.#running, ...this.#waiting] : this.#waiting;
-    return all.filter(({ owner }) => isMeant(owner));
+    return all.filter(({ owner, isTold }) => isMeant(owner) && !isTold);
   }
 
   /** Sends a statement, behind what has to go ahead of it. */
   send(config: object | string, values: unknown, tell: QueryCallback): void {
     const { client } = this;
-    const told: QueryCallback = (error, result) => {
+    const told = once<Parameters<QueryCallback>>((error, result) => {
       if (error) this.#noteFailure(error);
       tell(error, result);
-    };
+    });
     const plain = plainQuery(this.#context.statements, config, values, this.#ahead.length > 0);
     try {
       if (this.#ahead.length === 0) {
@@ -120,23 +139,27 @@ export class TransactionSession {
   }
 
   /** Sends statements in one flight, behind what has to go ahead of them; it is told of them alone. */
-  fly(plains: readonly PlainQuery[], tell: (error: Error | null, outcome: FlightOutcome) => void): void {
+  fly(plains: readonly PlainQuery[], tell: (error: Error | null, outcome: SessionOutcome) => void): void {
     const ahead = this.#ahead;
     const wasBegun = this.#isBegun;
     if (ahead.length + plains.length === 0) {
-      tell(null, { results: [], failedAt: 0, isSent: false });
+      tell(null, { results: [], failedAt: 0, isSent: false, isLost: false });
       return;
     }
     this.#ahead = [];
     this.#isBegun = true;
-    this.client.fly([...ahead, ...plains], (error, outcome) => {
+    const told = once<Parameters<FlightCallback>>((error, outcome) => {
       if (!outcome.isSent) {
         this.#ahead = [...ahead, ...this.#ahead];
         this.#isBegun = wasBegun;
       }
-      const { results, failedAt, isSent } = outcome;
-      tell(error, { results: results.slice(ahead.length), failedAt: failedAt - ahead.length, isSent });
+      const { results, failedAt, isSent, isTogether } = outcome;
+      const { isReady, isClosed } = this.client;
+      const isLost = error !== null && isSent && !isReady && !isAnswer(error) && (isTogether === true || isClosed);
+      const own = { results: results.slice(ahead.length), failedAt: failedAt - ahead.length };
+      tell(error, { ...outcome, ...own, isLost });
     });
+    this.client.fly([...ahead, ...plains], told);
   }
 
   /** A command that travels with the next statement. */
@@ -152,10 +175,23 @@ export class TransactionSession {
     return true;
   }
 
-  /** The server has declared the transaction failed, and waits for a ROLLBACK. */
-  async isFailed(): Promise<boolean> {
-    if (this.client.isSettling) await untilReady(this.client, NEVER);
-    return !this.client.isClosed && this.client.getTransactionStatus() === 'E';
+  /**
+   * The transaction can only be rolled back. Asked when every statement's end has been told.
+   *
+   * @throws the reason of the signal
+   */
+  async isFailed(signal: AbortSignal = NEVER): Promise<boolean> {
+    const { client } = this;
+    if (this.#running) await this.#quiet(signal);
+    if (client.isSettling) await untilReady(client, signal);
+    if (signal.aborted) throw signal.reason as Error;
+    return !client.isClosed && (this.#isDoomed || client.getTransactionStatus() === 'E');
+  }
+
+  /** What was done must not be committed: somebody has been told something else. */
+  doom(error: Error): void {
+    if (!this.#isDoomed) this.#failure = error;
+    this.#isDoomed = true;
   }
 
   /**
@@ -175,40 +211,85 @@ export class TransactionSession {
       client.destroy();
     };
     signal?.addEventListener('abort', abort, { once: true });
+    let done: { command?: string } | undefined;
     try {
-      const [{ command }] = await new Promise<[{ command?: string }]>((resolve, reject) => {
+      done = await new Promise((resolve, reject) => {
         client.fly([COMMIT], (error, { results }) => {
           if (error) reject(error);
-          else resolve(results as [{ command?: string }]);
+          else resolve(results[0] as { command?: string });
         });
       });
-      if (command !== 'COMMIT') throw aborted(this.#context.name, this.#failure);
     } catch (error) {
-      if (error instanceof PgModuleError || isVerdict(error)) throw error;
+      if (isVerdict(error) || (await this.survives())) throw error;
       this.#isBroken = true;
       throw commitUnknown(this.#context.name, signal?.aborted ? signal.reason : error);
     } finally {
       signal?.removeEventListener('abort', abort);
     }
+    if (done?.command !== 'COMMIT') throw aborted(this.#context.name, this.#failure);
   }
 
-  /** Undoes everything, or everything since a savepoint; cancels what runs. Never rejects. */
-  async rollBack(commands: readonly PlainQuery[] = [ROLLBACK]): Promise<void> {
+  /** Whether the session goes on behind an error in answer to COMMIT: then nothing was committed. */
+  async survives(): Promise<boolean> {
     const { client } = this;
-    const { clock } = this.#context;
-    this.#ahead = [];
-    // The end of the session undoes it as well.
-    if (!this.#isBegun || client.isClosed || this.#isBroken) return;
-    const deadline = new Deadline(ROLLBACK_MILLIS, () => new Error('no answer'), clock);
+    if (client.isSettling) {
+      const deadline = new Deadline(VERDICT_MILLIS, () => new Error('no answer'), this.#context.clock);
+      await untilReady(client, deadline.signal);
+      deadline.clear();
+    }
+    return client.isReady;
+  }
+
+  /** Undoes everything; cancels what runs. Never rejects. */
+  async rollBack(): Promise<void> {
+    await this.#undo([ROLLBACK], undefined);
+  }
+
+  /**
+   * Undoes everything since the savepoint that `save` makes; cancels what runs. Where that cannot be done, the connection
+   * is cut, since what was to be undone must not be committed. Never rejects.
+   */
+  async rollBackTo(save: PlainQuery, commands: readonly PlainQuery[]): Promise<void> {
+    const { client } = this;
+    if ((await this.#undo(commands, save)) || client.isReleased) return;
+    // It had failed before the savepoint.
+    if (client.isReady && client.getTransactionStatus() === 'E') return;
+    this.#isBroken = true;
+    client.destroy();
+    this.refuse(lost(this.#context.name));
+  }
+
+  #undo(commands: readonly PlainQuery[], save: PlainQuery | undefined): Promise<boolean> {
+    const undone = this.#undoing.then(() => this.#undoNow(commands, save));
+    this.#undoing = undone;
+    return undone;
+  }
+
+  async #undoNow(commands: readonly PlainQuery[], save: PlainQuery | undefined): Promise<boolean> {
+    const { client } = this;
+    // A request that is under way must not meet what comes after this.
+    await this.#cancelling;
+    if (client.isReleased || client.isClosed) return false;
+    // The end of the session undoes everything as well.
+    if (!this.#isBegun || (this.#isBroken && !save)) return true;
+    const deadline = new Deadline(ROLLBACK_MILLIS, () => new Error('no answer'), this.#context.clock);
     if (client.isSettling) await untilReady(client, deadline.signal);
     if (!client.isReady) await this.cancel();
-    if (client.isReady && client.getTransactionStatus() !== 'I') {
-      client.fly(commands, (error) => {
-        if (!error) this.#failure = undefined;
-      });
-      await untilReady(client, deadline.signal);
+    let isDone = false;
+    if (client.isReady) {
+      isDone = (save && this.takeBack(save)) || client.getTransactionStatus() === 'I';
+      this.#ahead = isDone && save ? this.#ahead : [];
+      if (!isDone) {
+        client.fly(commands, (error) => (isDone = !error));
+        await untilReady(client, deadline.signal);
+      }
     }
     deadline.clear();
+    if (isDone) {
+      this.#failure = undefined;
+      this.#isDoomed = false;
+    }
+    return isDone;
   }
 
   /** Refuses what waits and what comes, from now on. */
@@ -217,9 +298,10 @@ export class TransactionSession {
     for (const operation of this.#waiting.splice(0)) operation.refuse(this.#refusal);
   }
 
-  /** The connection is not to be lent again. */
-  break(): void {
+  /** The connection is not to be lent again, and nothing that was done on it committed. */
+  break(error: Error): void {
     this.#isBroken = true;
+    this.doom(error);
   }
 
   /** Gives the connection back, to be closed if it is not clean. */
@@ -231,8 +313,13 @@ export class TransactionSession {
   }
 
   /** Has the server cancel what runs; the turn passes on when it is over. */
-  async cancel(): Promise<void> {
+  cancel(): Promise<void> {
+    return (this.#cancelling ??= this.#cancel());
+  }
+
+  async #cancel(): Promise<void> {
     if (!(await cancelPolitely(this.client, this.#context.clock))) this.#isBroken = true;
+    this.#cancelling = undefined;
   }
 
   /** {@link TransactionSession.cancel}, and cuts the connection if that does not help. */
@@ -245,15 +332,39 @@ export class TransactionSession {
 
   #next(): void {
     const operation = (this.#running = this.#waiting.shift());
-    operation?.start(() => void this.#done());
+    if (operation) operation.start(() => void this.#done());
+    else this.#onQuiet?.();
   }
 
   async #done(): Promise<void> {
-    const { client } = this;
-    // Behind an error the server's ReadyForQuery is still to come.
-    if (!client.isReleased && client.isSettling) await untilReady(client, NEVER);
+    if (!this.client.isReleased && !this.client.isReady) await this.#settle();
     this.#look();
     this.#next();
+  }
+
+  async #settle(): Promise<void> {
+    const { client } = this;
+    // What pg itself refuses leaves the client busy until the callback, which this may be, has returned.
+    await Promise.resolve();
+    if (client.isReleased || client.isReady || client.isClosed) return;
+    // Behind an error the server's ReadyForQuery is still to come.
+    if (client.isSettling) await untilReady(client, NEVER);
+    // The statement goes on: the client has only given up waiting (query_timeout).
+    else this.doom(this.#latest ?? new Error('A statement was given up.'));
+  }
+
+  /** The running operation has left the connection, or the signal has fired. */
+  #quiet(signal: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      const done = (): void => {
+        this.#onQuiet = undefined;
+        signal.removeEventListener('abort', done);
+        resolve();
+      };
+      this.#onQuiet = done;
+      signal.addEventListener('abort', done, { once: true });
+      if (signal.aborted) done();
+    });
   }
 
   /** Whether the transaction is still what it is meant to be. */
@@ -263,17 +374,41 @@ export class TransactionSession {
     if (client.isReleased) return;
     if (client.isClosed) this.refuse(lost(name));
     else if (this.#isBegun && client.isReady && client.getTransactionStatus() === 'I') {
-      this.refuse(ended(name, `after ${this.#failure ? 'an error' : 'a statement'} that ended it`));
+      this.refuse(ended(name, `after ${this.#failure ? 'an error' : 'a statement'} that ended it`, this.#failure));
     }
   }
 
   #noteFailure(error: Error): void {
-    if ((error as { code?: string }).code !== IN_FAILED_TRANSACTION) this.#failure = error;
+    this.#latest = error;
+    const isFirst = isAnswer(error) && (error as { code?: string }).code !== IN_FAILED_TRANSACTION;
+    if (isFirst && !this.#isDoomed) this.#failure = error;
   }
+}
+
+/** Stock pg calls back twice for a value that it could not convert: with the error, and when the server is ready. */
+function once<Args extends unknown[]>(tell: (...args: Args) => void): (...args: Args) => void {
+  let isTold = false;
+  return (...args) => {
+    if (isTold) return;
+    isTold = true;
+    tell(...args);
+  };
+}
+
+/** The server's answer to a statement, and not the end of the connection. */
+function isAnswer(error: unknown): boolean {
+  // Its text is translated, but it is there. EPIPE looks like an SQLSTATE.
+  const { severity, code } = error as { severity?: string; code?: string };
+  return severity !== undefined && code !== undefined && !isEnd(code);
+}
+
+/** SQLSTATEs of the end of a session. */
+function isEnd(code: string): boolean {
+  return code.startsWith('08') || code.startsWith('57P');
 }
 
 /** The server has said what became of the COMMIT: with an error that leaves the session alive, nothing was committed. */
 export function isVerdict(error: unknown): boolean {
   const { severity, code } = error as { severity?: string; code?: string };
-  return severity === 'ERROR' && code !== undefined && !code.startsWith('08') && !code.startsWith('57P');
+  return severity === 'ERROR' && code !== undefined && !isEnd(code);
 }

@@ -3,7 +3,7 @@ import { PgModuleError } from '../errors/pg-module.error.js';
 import type { BorrowedConnection, ConnectionSource } from '../pool/connection-source.js';
 import type { LendingPool } from '../pool/lending-pool.js';
 import type { QueryCallback } from '../pool/pooled-statement.js';
-import { runSubmittable } from '../pool/pooled-submittable.js';
+import { runSubmittable, type Submittable } from '../pool/pooled-submittable.js';
 import { queryInAnyForm, type QueryRunner } from '../pool/query-forms.js';
 import { within } from './ambient.js';
 import { command, transactionControl } from './control.js';
@@ -49,6 +49,8 @@ export class PgTransaction implements ConnectionSource {
   #inner: PgTransaction | undefined;
   /** Why it takes no more statements. */
   #refusal: PgModuleError | undefined;
+  /** It was given up: a rejection that nobody awaits is no accident any more. */
+  #silence: (() => void) | undefined;
   /** The statement that was started last. */
   #newest: Operation | undefined;
   /** @internal Runs what `query()` is asked for. */
@@ -57,7 +59,10 @@ export class PgTransaction implements ConnectionSource {
       // A promise keeps its context by itself.
       this.#run(config, values, isPromise ? tell : AsyncResource.bind(tell));
     },
-    submit: (submittable, args) => runSubmittable(this.borrow(), submittable, args),
+    submit: (submittable, args) => {
+      bindToHere(submittable);
+      runSubmittable(this.borrow(), submittable, args);
+    },
     promised: (answer) => {
       if (this.#newest) this.#newest.silence = () => void answer.catch(() => undefined);
       this.#newest = undefined;
@@ -111,39 +116,55 @@ export class PgTransaction implements ConnectionSource {
    * @throws what `work` throws; PgModuleError `PG_TRANSACTION_BUSY` while another one is open beside it,
    *   `PG_TRANSACTION_ENDED`, `PG_TRANSACTION_UNAWAITED`, `PG_TRANSACTION_ABORTED`, `PG_CONFIG_INVALID`
    */
-  async transaction<T>(work: (transaction: PgTransaction) => Promise<T> | T, options?: TransactionOptions): Promise<T> {
-    const resolved = resolveInnerOptions(this.options, options);
+  transaction<T>(work: (transaction: PgTransaction) => Promise<T> | T, options?: TransactionOptions): Promise<T> {
+    try {
+      return this.nest(work, resolveInnerOptions(this.options, options));
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  /** @internal {@link PgTransaction.transaction}, with options as they are to be found in it. */
+  nest<T>(
+    work: (transaction: PgTransaction) => Promise<T> | T,
+    resolved: ResolvedTransactionOptions,
+    attempt = this.attempt,
+  ): Promise<T> {
     const { pool, context } = this.#parts;
     const { name } = context;
-    const refusal = this.#refusal ?? (this.#inner && busy(name, 'another inner transaction'));
-    if (refusal) throw refusal;
+    const refusal = this.#over ?? (this.#inner && busy(name, 'another inner transaction'));
+    if (refusal) return Promise.reject(refusal);
     const point = `nestjs_pg_${++savepoints}`;
     const save = command(`SAVEPOINT ${point}`);
     const release = command(`RELEASE SAVEPOINT ${point}`);
     const limits = new TransactionLimits(name, resolved, context.clock, this.#signal);
     const { signal } = limits;
-    const inner = new PgTransaction({ ...this.#parts, options: resolved, signal, outer: this });
+    const inner = new PgTransaction({ ...this.#parts, options: resolved, attempt, signal, outer: this });
     this.#inner = inner;
     this.#session.sendAhead(save);
     const end = (): void => {
       limits.clear();
       this.#inner = undefined;
     };
-    return conduct(inner, () => within(pool, inner, () => work(inner)), signal, {
+    const answer = conduct(inner, () => within(pool, inner, () => work(inner)), signal, {
       complete: async () => {
-        if (await this.#session.isFailed()) throw aborted(name, this.#session.failure);
+        if (this.#refusal) throw this.#refusal;
+        if (await this.#session.isFailed(signal)) throw aborted(name, this.#session.failure);
         if (!this.#session.takeBack(save)) this.#session.sendAhead(release);
         this.#hooks.take(inner.hooks);
         end();
       },
       rollBack: async () => {
-        if (!this.#session.takeBack(save)) {
-          await this.#session.rollBack([command(`ROLLBACK TO SAVEPOINT ${point}`), release]);
+        // Otherwise the outer one is undone as a whole.
+        if (this.isOpen && !this.#session.takeBack(save)) {
+          await this.#session.rollBackTo(save, [command(`ROLLBACK TO SAVEPOINT ${point}`), release]);
         }
         this.#hooks.takeBack(inner.hooks);
         end();
       },
     });
+    inner.#silence = () => void answer.catch(() => undefined);
+    return answer;
   }
 
   /** Runs after the COMMIT, when the connection is back; what it throws becomes a warning. For mails and messages. */
@@ -229,9 +250,14 @@ export class PgTransaction implements ConnectionSource {
   /** @internal Takes no more statements; those that have not ended are given up. */
   end(refusal: PgModuleError | string): void {
     this.#refusal ??= typeof refusal === 'string' ? ended(this.#parts.context.name, refusal) : refusal;
-    this.#inner?.end(refusal);
+    const inner = this.#inner;
+    if (inner) {
+      inner.#silence?.();
+      inner.end(refusal);
+    }
     for (const operation of this.#session.unfinished((owner) => this.#holds(owner))) {
       operation.silence?.();
+      operation.isTold = true;
       if (this.#session.withdraw(operation)) operation.refuse(this.#refusal);
     }
   }
@@ -241,15 +267,22 @@ export class PgTransaction implements ConnectionSource {
     return false;
   }
 
+  /** Why it takes no more statements: from the moment on at which its signal fires. */
+  get #over(): PgModuleError | undefined {
+    const { signal } = this.#parts;
+    return this.#refusal ?? (signal?.aborted ? (signal.reason as PgModuleError) : undefined);
+  }
+
   #refusalOf(text: string | undefined): PgModuleError | undefined {
-    if (this.#refusal) return this.#refusal;
+    if (this.#over) return this.#over;
     const { name } = this.#parts.context;
     if (this.#inner) return busy(name, text === undefined ? 'a stream' : `the statement ${shortened(text)}`);
     const word = text === undefined ? undefined : transactionControl(text);
     return word === undefined ? undefined : endsItself(name, word.toUpperCase());
   }
 
-  #run(config: object | string, values: unknown, tell: QueryCallback): void {
+  #run(config: object | string, values: unknown, told: QueryCallback): void {
+    const tell = this.#parts.context.observe(config, told);
     const { text, signal } = (typeof config === 'string' ? { text: config } : config) as {
       text?: string;
       signal?: AbortSignal;
@@ -266,6 +299,7 @@ export class PgTransaction implements ConnectionSource {
       text: text ?? '',
       start: (done) => {
         this.#session.send(config, values, (error, result) => {
+          operation.isTold = true;
           done();
           tell(error, result);
         });
@@ -286,20 +320,27 @@ export class PgTransaction implements ConnectionSource {
   ): Operation {
     const settled = (): void => signal.removeEventListener('abort', abort);
     let isRunning = false;
-    let onAbort: (() => void) | undefined;
+    let onAbort: ((error: Error) => void) | undefined;
     const abort = (): void => {
-      if (isRunning) onAbort?.();
+      const error = this.#abortedBy(signal);
+      operation.isTold = true;
+      if (isRunning) onAbort?.(error);
       else this.#session.withdraw(operation);
-      tell(this.#abortedBy(signal));
+      tell(error);
     };
     signal.addEventListener('abort', abort, { once: true });
     return Object.assign(operation, {
       start: (done: () => void) => {
         isRunning = true;
-        // The next one must not be met by the request to cancel.
-        onAbort = () => void this.#session.cancel().then(done);
+        onAbort = (error) => {
+          // It may be done before the request to cancel arrives.
+          this.#session.doom(error);
+          // The next one must not be met by the request to cancel.
+          void this.#session.cancel().then(done);
+        };
         this.#session.send(config, values, (error, result) => {
           if (signal.aborted) return;
+          operation.isTold = true;
           settled();
           done();
           tell(error, result);
@@ -325,9 +366,20 @@ export class PgTransaction implements ConnectionSource {
       release: (error) => {
         if (isReleased) return;
         isReleased = true;
-        if (error) this.#session.break();
+        if (error) {
+          this.#session.break(error instanceof Error ? error : new Error('A stream could not be brought to its end.'));
+        }
         done();
       },
     };
+  }
+}
+
+/** What a Submittable tells by events, or by a callback of its own, is heard in the context in which it was submitted. */
+function bindToHere(submittable: Submittable): void {
+  const telling = submittable as { emit?: unknown; callback?: unknown };
+  for (const name of ['emit', 'callback'] as const) {
+    const tell = telling[name];
+    if (typeof tell === 'function') telling[name] = AsyncResource.bind(tell as () => void);
   }
 }

@@ -1,0 +1,1 @@
+export { TransactionalAdapterPg, type PgTx, type TransactionalAdapterPgOptions } from './transactional-adapter-pg.js';
