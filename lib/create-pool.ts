@@ -12,6 +12,14 @@ import { systemClock } from './util/clock.js';
 
 type Warn = (message: string) => void;
 
+/** What a pool's other connections are opened with. */
+interface Origin {
+  readonly options: ResolvedOptions;
+  readonly connect: ConnectionFactory;
+}
+
+const origins = new WeakMap<PgPool, Origin>();
+
 /**
  * A pool without Nest: for scripts, workers, migrations and tests. It opens nothing until it is used, or until
  * `await pool.open()`; close it with `await pool.end()` or `await using`.
@@ -21,7 +29,9 @@ type Warn = (message: string) => void;
 export function createPool(options: PgOptions = {}, name = DEFAULT_POOL_NAME): PgPool {
   const resolved = resolveOptions(options, processWarning);
   const connector = connectorOf(resolved, processWarning);
-  return poolOf(name, resolved, connector.connect, connector);
+  const pool = poolOf(name, resolved, connector.connect, connector);
+  origins.set(pool, { options: resolved, connect: connector.connect });
+  return pool;
 }
 
 /**
@@ -77,11 +87,18 @@ export function poolOf(
   });
 }
 
-function isPermanent(error: Error): boolean {
+/** @internal Of a pool that `createPool` has made. */
+export function originOf(pool: PgPool): Origin | undefined {
+  return origins.get(pool);
+}
+
+/** @internal Trying again with the same settings cannot help. */
+export function isPermanent(error: Error): boolean {
   if (error instanceof PgConnectError) return error.permanent;
   return error instanceof PgModuleError && (error.code === 'PG_CONFIG_INVALID' || error.code === 'PG_POOL_CLOSED');
 }
 
-function processWarning(message: string): void {
+/** @internal */
+export function processWarning(message: string): void {
   process.emitWarning(message, { type: 'PgWarning' });
 }

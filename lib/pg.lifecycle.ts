@@ -1,5 +1,5 @@
-import { Inject, Injectable, Logger, Scope } from '@nestjs/common';
-import type { OnApplicationShutdown, OnModuleInit } from '@nestjs/common';
+import { Inject, Injectable, Logger, Scope, type InjectionToken } from '@nestjs/common';
+import type { BeforeApplicationShutdown, OnApplicationShutdown, OnModuleInit } from '@nestjs/common';
 import { ModuleRef } from '@nestjs/core';
 import { isIP } from 'node:net';
 import type { PgClient } from './client/pg-client.js';
@@ -9,10 +9,11 @@ import type { Connector } from './connect/connection-factory.js';
 import { PgModuleError } from './errors/pg-module.error.js';
 import type { ResolvedModuleOptions } from './pg.options.js';
 import { PgRegistry } from './pg.registry.js';
-import { getConnectionFactoryToken, getPoolToken } from './pg.tokens.js';
+import { getConnectionFactoryToken, getNotificationsToken, getPoolToken } from './pg.tokens.js';
 import type { Holder } from './pool/pool-errors.js';
 import type { DialFailure } from './pool/dialler.js';
 import { PgPool } from './pg.pool.js';
+import { PgNotifications } from './stream/notifications.js';
 import { formatMillis } from './util/duration.js';
 
 /** Internal tokens of one PgModule. */
@@ -27,7 +28,7 @@ export const CONNECTOR = Symbol('nestjs-pg:connector');
  * module is global, which makes Nest initialise it first and close it last.
  */
 @Injectable()
-export class PgLifecycle implements OnModuleInit, OnApplicationShutdown {
+export class PgLifecycle implements OnModuleInit, BeforeApplicationShutdown, OnApplicationShutdown {
   readonly #name: string;
   readonly #moduleRef: ModuleRef;
   readonly #registry: PgRegistry;
@@ -57,6 +58,11 @@ export class PgLifecycle implements OnModuleInit, OnApplicationShutdown {
       await this.#registry.closeAll();
       throw error;
     }
+  }
+
+  /** Server-sent events end with what they are fed from, and an HTTP server that closes waits for them. */
+  async beforeApplicationShutdown(): Promise<void> {
+    await this.#closeNotifications();
   }
 
   async onApplicationShutdown(): Promise<void> {
@@ -117,7 +123,13 @@ export class PgLifecycle implements OnModuleInit, OnApplicationShutdown {
     return new PgConnectError(message, attempts, false);
   }
 
+  async #closeNotifications(): Promise<void> {
+    const notifications = this.#find(getNotificationsToken(this.#name));
+    if (notifications instanceof PgNotifications) await notifications.close();
+  }
+
   async #close(): Promise<void> {
+    await this.#closeNotifications();
     // Also one that was used before, or without, the initialisation of the application.
     const pool = this.#find(getPoolToken(this.#name));
     if (pool instanceof PgPool) {
@@ -135,7 +147,7 @@ export class PgLifecycle implements OnModuleInit, OnApplicationShutdown {
   }
 
   /** This module's own; none when it is request-scoped, or when the bootstrap failed before it was made. */
-  #find(token: symbol): unknown {
+  #find(token: InjectionToken): unknown {
     try {
       return this.#moduleRef.get<unknown>(token, { strict: true });
     } catch {

@@ -1,9 +1,11 @@
 import { ConfigurableModuleBuilder, Logger, Module } from '@nestjs/common';
 import type { DynamicModule, Provider } from '@nestjs/common';
+import { notificationsOf } from './create-notifications.js';
 import { PgModuleError } from './errors/pg-module.error.js';
 import type { ConnectionFactory, Connector } from './connect/connection-factory.js';
 import { connectorOf, poolOf } from './create-pool.js';
 import { CONNECTOR, PgLifecycle, POOL_NAME, RESOLVED_OPTIONS } from './pg.lifecycle.js';
+import { PgNotificationsModule } from './pg.notifications.js';
 import {
   checkAsyncOptions,
   resolveModuleOptions,
@@ -11,7 +13,8 @@ import {
   type ResolvedModuleOptions,
 } from './pg.options.js';
 import { PgRegistryModule } from './pg.registry.js';
-import { DEFAULT_POOL_NAME, getConnectionFactoryToken, getPoolToken } from './pg.tokens.js';
+import type { PgPool } from './pg.pool.js';
+import { DEFAULT_POOL_NAME, getConnectionFactoryToken, getNotificationsToken, getPoolToken } from './pg.tokens.js';
 
 const OPTIONS = Symbol('nestjs-pg:options');
 
@@ -29,9 +32,9 @@ const definition = new ConfigurableModuleBuilder<PgModuleOptions>({
   .setExtras<{ name?: string }>({ name: undefined }, (base, { name = DEFAULT_POOL_NAME }) => ({
     ...base,
     global: true,
-    imports: [...(base.imports ?? []), PgRegistryModule],
+    imports: [...(base.imports ?? []), PgRegistryModule, PgNotificationsModule],
     providers: [...(base.providers ?? []), ...providersOf(name)],
-    exports: [getPoolToken(name), getConnectionFactoryToken(name)],
+    exports: [getPoolToken(name), getConnectionFactoryToken(name), getNotificationsToken(name)],
   }))
   .build();
 
@@ -78,9 +81,21 @@ function providersOf(name: string): Provider[] {
       useFactory: (options: ResolvedModuleOptions, connect: ConnectionFactory, connector: Connector) =>
         poolOf(name, options, connect, connector),
     },
+    {
+      provide: getNotificationsToken(name),
+      inject: [RESOLVED_OPTIONS, factoryToken, poolToken],
+      useFactory: (options: ResolvedModuleOptions, connect: ConnectionFactory, pool: PgPool) =>
+        notificationsOf({ name, options, connect, pool, ...notificationLog }),
+    },
     PgLifecycle,
   ];
 }
+
+const logger = new Logger('PgModule');
+const notificationLog = {
+  warn: (message: string) => logger.warn(message),
+  log: (message: string) => logger.log(message),
+};
 
 /** Says which of an application's modules is meant. */
 function resolveNamed(name: string, options: PgModuleOptions): ResolvedModuleOptions {
@@ -93,6 +108,5 @@ function resolveNamed(name: string, options: PgModuleOptions): ResolvedModuleOpt
 }
 
 function warnOf(name: string): (message: string) => void {
-  const logger = new Logger('PgModule');
   return (message) => logger.warn(`Pool "${name}": ${message}`);
 }

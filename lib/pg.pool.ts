@@ -1,9 +1,16 @@
+import type { QueryResultRow } from 'pg';
+import type { Observable } from 'rxjs';
 import type { BorrowedConnection, ConnectionSource } from './pool/connection-source.js';
-import { LendingPool, type PgPoolSettings } from './pool/lending-pool.js';
+import { LendingPool, type BorrowOptions, type ConnectCallback, type PgPoolSettings } from './pool/lending-pool.js';
+import type { PgLease } from './pool/lease.js';
 import type { QueryRunner } from './pool/query-forms.js';
+import { rowObservable } from './stream/row-observable.js';
+import { rowStatement, type StreamArrayConfig, type StreamConfig, type StreamOptions } from './stream/row-statement.js';
+import { PgRowStream } from './stream/row-stream.js';
 import { ambient, within } from './transaction/ambient.js';
 import { runBatch, runInnerBatch, type BatchResults, type BatchStatement } from './transaction/batch.js';
 import { runTransaction, type TransactionPool, type TransactionWork } from './transaction/run-transaction.js';
+import type { PinnedPool } from './transaction/pinned-pool.js';
 import type { PgTransaction } from './transaction/transaction.js';
 import type { TransactionOptions } from './transaction/transaction-options.js';
 
@@ -13,6 +20,14 @@ import type { TransactionOptions } from './transaction/transaction-options.js';
  */
 export class PgPool extends LendingPool implements ConnectionSource {
   readonly #transactions: TransactionPool;
+  #pinned: PinnedPool | undefined;
+  /** Connections of the pool, whatever transaction there is around. */
+  readonly #own: ConnectionSource = {
+    borrow: async (signal) => {
+      const client = await this.connect(signal && { signal });
+      return { client, isInTransaction: false, release: (error) => client.release(error) };
+    },
+  };
 
   /** @internal Use `createPool` or the module. */
   constructor(settings: PgPoolSettings) {
@@ -23,6 +38,7 @@ export class PgPool extends LendingPool implements ConnectionSource {
       statements: this.statements,
       clock: settings.clock,
       connect: (signal) => this.connect(signal && { signal }),
+      observe: (config, tell) => this.observe(config, tell),
       warn: (message) => this.warn(message),
     };
   }
@@ -40,7 +56,7 @@ export class PgPool extends LendingPool implements ConnectionSource {
    *   and those of `connect()`
    */
   transaction<T>(work: TransactionWork<T>, options?: TransactionOptions): Promise<T> {
-    const around = this.currentTransaction;
+    const around = this.currentTransaction ?? this.#pinned;
     return around ? around.transaction(work, options) : runTransaction(this.#transactions, work, options);
   }
 
@@ -52,7 +68,7 @@ export class PgPool extends LendingPool implements ConnectionSource {
    *   PgModuleError `PG_COMMIT_UNKNOWN`, `PG_CONFIG_INVALID`, and those of `connect()`
    */
   async batch(statements: readonly BatchStatement[], options?: TransactionOptions): Promise<BatchResults> {
-    const around = this.currentTransaction;
+    const around = this.currentTransaction ?? this.#pinned;
     return around
       ? runInnerBatch(this.#transactions, around, statements, options)
       : runBatch(this.#transactions, statements, options);
@@ -65,18 +81,75 @@ export class PgPool extends LendingPool implements ConnectionSource {
 
   /** Runs `work` outside of the transaction around it, as if there were none: what it starts may outlive it. */
   outside<T>(work: () => T): T {
-    return within(this, undefined, work);
+    return this.#pinned ? this.#pinned.outside(work) : within(this, undefined, work);
+  }
+
+  /**
+   * The rows of a statement as they arrive, for `for await`: never more than two batches of them are in memory. The
+   * statement runs when the first row is asked for, on a connection that is the stream's until its end. Where `stream()` is
+   * called in a transaction, it runs there, and other statements may run between its rows.
+   *
+   * @throws PgModuleError `PG_CONFIG_INVALID`; see {@link PgRowStream.next} for what comes later
+   */
+  stream<R extends unknown[] = unknown[]>(
+    query: StreamArrayConfig,
+    values?: readonly unknown[],
+    options?: StreamOptions,
+  ): PgRowStream<R>;
+  stream<R extends QueryResultRow = QueryResultRow>(
+    query: string | StreamConfig,
+    values?: readonly unknown[],
+    options?: StreamOptions,
+  ): PgRowStream<R>;
+  stream<R>(query: string | StreamConfig, values?: readonly unknown[], options: StreamOptions = {}): PgRowStream<R> {
+    return new PgRowStream<R>(this.#sourceHere(), rowStatement(query, values, options));
+  }
+
+  /**
+   * {@link PgPool.stream} as an Observable. Each subscription runs the statement, in the transaction in which it is made if
+   * there is one; unsubscribing ends it.
+   *
+   * @throws PgModuleError `PG_CONFIG_INVALID`
+   */
+  rows$<R extends unknown[] = unknown[]>(
+    query: StreamArrayConfig,
+    values?: readonly unknown[],
+    options?: StreamOptions,
+  ): Observable<R>;
+  rows$<R extends QueryResultRow = QueryResultRow>(
+    query: string | StreamConfig,
+    values?: readonly unknown[],
+    options?: StreamOptions,
+  ): Observable<R>;
+  rows$<R>(query: string | StreamConfig, values?: readonly unknown[], options: StreamOptions = {}): Observable<R> {
+    return rowObservable<R>(() => this.#sourceHere(), rowStatement(query, values, options));
   }
 
   /** @internal For streams: the connection of the transaction around this call, or one of its own. */
-  async borrow(signal?: AbortSignal): Promise<BorrowedConnection> {
-    const around = this.currentTransaction;
-    if (around) return around.borrow(signal);
-    const client = await this.connect(signal && { signal });
-    return { client, isInTransaction: false, release: (error) => client.release(error) };
+  borrow(signal?: AbortSignal): Promise<BorrowedConnection> {
+    return this.#sourceHere().borrow(signal);
+  }
+
+  #sourceHere(): ConnectionSource {
+    return this.currentTransaction ?? this.#pinned ?? this.#own;
+  }
+
+  /** @internal For tests: what runs outside of a transaction runs there, until it is called without. */
+  pin(pinned: PinnedPool | undefined): void {
+    this.#pinned = pinned;
+  }
+
+  override connect(options?: BorrowOptions): Promise<PgLease>;
+  override connect(callback: ConnectCallback): void;
+  override connect(argument?: BorrowOptions | ConnectCallback): Promise<PgLease> | undefined {
+    const refusal = this.#pinned?.connectRefusal;
+    if (!refusal) return super.connect(argument as BorrowOptions);
+    if (typeof argument !== 'function') return Promise.reject(refusal);
+    process.nextTick(argument, refusal, undefined, () => undefined);
+    return undefined;
   }
 
   protected override queryRunner(): QueryRunner {
-    return this.currentTransaction?.runner ?? super.queryRunner();
+    return (this.currentTransaction ?? this.#pinned)?.runner ?? super.queryRunner();
   }
 }

@@ -1,3 +1,5 @@
+import { PgNotifications } from './stream/notifications.js';
+
 export const DEFAULT_POOL_NAME = 'default';
 
 /** The default pool: `@Inject(PG_POOL) pool: PgPool`. */
@@ -14,6 +16,11 @@ export function getPoolToken(name?: string): symbol {
 /** The token of the connection factory of the pool with this name; without one, {@link PG_CONNECTION_FACTORY}. */
 export function getConnectionFactoryToken(name?: string): symbol {
   return isDefault(name) ? PG_CONNECTION_FACTORY : Symbol.for(`nestjs-pg:connection-factory:${name}`);
+}
+
+/** The token of the notifications of the pool with this name; without one, the class {@link PgNotifications}. */
+export function getNotificationsToken(name?: string): symbol | typeof PgNotifications {
+  return isDefault(name) ? PgNotifications : Symbol.for(`nestjs-pg:notifications:${name}`);
 }
 
 function isDefault(name: string | undefined): boolean {

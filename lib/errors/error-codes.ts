@@ -35,7 +35,7 @@ export const PG_ERROR_CODES = [
   'PG_TRANSACTION_TIMEOUT',
   /** Propagation `Mandatory` without a transaction. */
   'PG_TRANSACTION_REQUIRED',
-  /** Propagation `Never` inside of a transaction. */
+  /** Propagation `Never` inside of a transaction, or `connect()` in a test that is rolled back. */
   'PG_TRANSACTION_FORBIDDEN',
   /** The connection was lost while a COMMIT was under way: the transaction may or may not have been committed. */
   'PG_COMMIT_UNKNOWN',
