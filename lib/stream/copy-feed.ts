@@ -126,7 +126,7 @@ class ObservableFeed implements CopyFeed {
   }
 
   end(): void {
-
+    this.#stop.next();
     this.#waiting = this.#arrived = [];
     this.#at = 0;
   }
