@@ -66,6 +66,7 @@ export function runInnerBatch(
   try {
     plains = plainStatements(pool, statements);
   } catch (error) {
+    // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors -- an error of ours
     return Promise.reject(error);
   }
   if (plains.length === 0) return Promise.resolve([]);

@@ -120,6 +120,7 @@ export class PgTransaction implements ConnectionSource {
     try {
       return this.nest(work, resolveInnerOptions(this.options, options));
     } catch (error) {
+      // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors -- an error of ours
       return Promise.reject(error);
     }
   }

@@ -29,6 +29,11 @@ beforeAll(async () => {
 });
 afterAll(() => pair[Symbol.asyncDispose]());
 
+async function onBoth(text: string): Promise<void> {
+  await pair.stock.query(text);
+  await pair.ours.query(text);
+}
+
 type Failing = readonly [text: string, values?: readonly unknown[]];
 
 const FAILING: readonly Failing[] = [
@@ -125,7 +130,7 @@ describe('an error', () => {
         what,
         (rival) =>
           new Promise((resolve, reject) => {
-            const done = (error: unknown, result: unknown): void => (error ? reject(error as Error) : resolve(result));
+            const done = (error: Error | null, result: unknown): void => (error ? reject(error) : resolve(result));
             if (values) rival.query(text, values.slice(), done);
             else rival.query(text, done);
           }),
@@ -157,24 +162,22 @@ describe('an error', () => {
 
   it('of a statement that takes too long', async () => {
     const text = "SELECT pg_sleep($1) FROM set_config('statement_timeout', '50', false)";
-    await pair.stock.query("SET statement_timeout = '50ms'");
-    await pair.ours.query("SET statement_timeout = '50ms'");
+    await onBoth("SET statement_timeout = '50ms'");
     try {
       const { error } = await expectSame(pair, 'statement_timeout', (rival) => rival.query(text, [30]));
       expect(error).toMatchObject({ code: '57014' });
     } finally {
-      await pair.stock.query('RESET statement_timeout');
-      await pair.ours.query('RESET statement_timeout');
+      await onBoth('RESET statement_timeout');
     }
   });
 
   it('in another language of the messages, and in fewer words', async () => {
     for (const setting of ['client_min_messages = error', "log_error_verbosity = 'terse'", "lc_messages = 'C'"]) {
-      for (const rival of [pair.stock, pair.ours]) await rival.query(`SET ${setting}`);
+      await onBoth(`SET ${setting}`);
       for (const [what, text, values] of named.slice(0, 30)) {
         await expectSame(pair, `${setting}: ${what}`, (rival) => rival.query(text, values?.slice()));
       }
-      for (const rival of [pair.stock, pair.ours]) await rival.query(`RESET ${setting.replace(/ =.*/, '')}`);
+      await onBoth(`RESET ${setting.replace(/ =.*/, '')}`);
     }
   });
 });

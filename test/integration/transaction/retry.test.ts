@@ -168,6 +168,7 @@ describe('retry', () => {
     const thrown = pool.transaction(
       () => {
         count++;
+        // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors -- applications do
         return Promise.reject(undefined);
       },
       { retry: { ...FAST, when: (error) => error === undefined && count < 4 } },

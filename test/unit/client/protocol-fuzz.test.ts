@@ -226,6 +226,8 @@ function understand(bytes: Buffer, mode: Mode, { isLenient }: Reading): Verdict 
       if (!outcome) throw new Violation('the end before the end');
       return { is: 'result', outcome, rest };
     }
+    // It says nothing, and pg passes it over.
+    if (error && isLenient && type === 'n' && body.length === 0) continue;
     if (error) throw new Violation(`${type} behind an error`);
     if (type === 'E') {
       if (!isLenient && errorText(body) === undefined) throw new Violation('an error without a text');
