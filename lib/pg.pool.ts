@@ -67,7 +67,7 @@ export class PgPool extends LendingPool implements ConnectionSource {
    * @throws PgBatchError `PG_BATCH_FAILED` with the index of the statement that failed, and its error as `cause`;
    *   PgModuleError `PG_COMMIT_UNKNOWN`, `PG_CONFIG_INVALID`, and those of `connect()`
    */
-  async batch(statements: readonly BatchStatement[], options?: TransactionOptions): Promise<BatchResults> {
+  batch(statements: readonly BatchStatement[], options?: TransactionOptions): Promise<BatchResults> {
     const around = this.currentTransaction ?? this.#pinned;
     return around
       ? runInnerBatch(this.#transactions, around, statements, options)

@@ -12,7 +12,7 @@ import type { BorrowedConnection } from './connection-source.js';
 import { PgLease } from './lease.js';
 import { resolveBounds, type ResolvedPoolOptions } from './pool-options.js';
 import type { PoolStats } from './pool-stats.js';
-import { runSubmittable } from './pooled-submittable.js';
+import { runOnce } from './pooled-submittable.js';
 import { queryInAnyForm, type QueryRunner } from './query-forms.js';
 import { PooledStatement, type QueryCallback, type StatementPool } from './pooled-statement.js';
 import type { UnpooledClient } from './unpooled-client.js';
@@ -127,7 +127,10 @@ export class LendingPool extends pg.Pool {
     });
     this.#runner = {
       run: (config, values, tell) => this.#run(config, values, tell),
-      submit: (submittable, args) => runSubmittable(this.#borrow(), submittable, args),
+      submit: (submittable, args) => {
+        const acquiring = this.#engine.acquire(this.#callSites.take());
+        runOnce(acquiring, (leased) => this.#borrowed(leased), submittable, args);
+      },
     };
     this.#statementPool = { name, engine: this.#engine, statements, clock, arrival: new Arrival(clock) };
     // pg.Pool's contract makes an unheard `error` end the process; a lost idle connection is no reason for that.
@@ -326,8 +329,7 @@ export class LendingPool extends pg.Pool {
     return new PgLease(leased.client, (retire, error) => this.#engine.release(leased, retire, error), callSite);
   }
 
-  async #borrow(): Promise<BorrowedConnection> {
-    const leased = await this.#engine.acquire(this.#callSites.take());
+  #borrowed(leased: Leased<PgClient>): BorrowedConnection {
     const release = (retire?: unknown): void => this.#engine.release(leased, Boolean(retire));
     return { client: leased.client, isInTransaction: false, release };
   }

@@ -32,9 +32,20 @@ export function runSubmittable(
   submittable: Submittable,
   args: unknown[],
 ): void {
+  runOnce(borrowing, (borrowed) => borrowed, submittable, args);
+}
+
+/** {@link runSubmittable} as soon as there is what `toBorrowed` makes a connection of: it is sent in the same turn. */
+export function runOnce<T>(
+  acquiring: Promise<T>,
+  toBorrowed: (acquired: T) => BorrowedConnection,
+  submittable: Submittable,
+  args: unknown[],
+): void {
   const isOver = watchUnsent(submittable);
-  borrowing.then(
-    (borrowed) => {
+  acquiring.then(
+    (acquired) => {
+      const borrowed = toBorrowed(acquired);
       if (isOver()) borrowed.release();
       else send(borrowed, submittable, args);
     },

@@ -18,7 +18,7 @@ let library: CompiledLibrary;
 let script: string;
 
 beforeAll(async () => {
-  library = await compileLibrary(['errors', 'testing']);
+  library = await compileLibrary(['.']);
   script = await library.script(
     'serve.js',
     `import { startPostgres } from './testing/index.js';
