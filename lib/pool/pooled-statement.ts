@@ -66,7 +66,8 @@ export class PooledStatement implements Waiter<Leased<PgClient>> {
   start(): void {
     const { engine, statements } = this.#pool;
     const idle = this.#signal?.aborted ? undefined : engine.tryAcquire(undefined);
-    const leased = idle ?? (this.joinMillis === undefined ? undefined : engine.tryJoin(this.joinMillis, statements.wayMillis));
+    const leased =
+      idle ?? (this.joinMillis === undefined ? undefined : engine.tryJoin(this.joinMillis, statements.wayMillis));
     if (leased) this.#run(leased);
     else {
       this.#context = new AsyncResource('nestjs-pg.statement');
