@@ -96,8 +96,10 @@ export class PoolEngine<C extends PooledClient> {
   /** Connections that are being closed. */
   readonly #goodbyes = new Set<Promise<void>>();
 
-  /** Connections to keep: 0 until the pool is first used or opened. */
-  #floor = 0;
+  /** Before it is first used or opened, a pool keeps nothing. */
+  #isInUse = false;
+  /** An opening is not over before there is a connection, even where `min` is 0. */
+  #opensOne = false;
   #suspended = false;
   #keepaliveTimer: Timer | undefined;
   #opening: Deferred<void> | undefined;
@@ -166,6 +168,11 @@ export class PoolEngine<C extends PooledClient> {
     });
   }
 
+  /** Connections to keep. */
+  get #floor(): number {
+    return this.#isInUse ? Math.max(this.#opensOne ? 1 : 0, this.#limits.min) : 0;
+  }
+
   get #established(): number {
     return this.#idle.length + this.#leased.size + this.#resetting.size + this.#validating.size;
   }
@@ -186,13 +193,13 @@ export class PoolEngine<C extends PooledClient> {
   abandonOpening(error: Error): void {
     this.#opening?.reject(error);
     this.#opening = undefined;
-    this.#floor = Math.min(this.#floor, this.#limits.min);
+    this.#opensOne = false;
   }
 
   /** {@link open} that nobody waits for; once it has succeeded or become useless, `min` connections are kept. */
   openInBackground(): void {
     if (this.#draining) return;
-    this.#floor = Math.max(1, this.#limits.min);
+    this.#isInUse = this.#opensOne = true;
     this.#settleOpening();
     this.#grow();
   }
@@ -201,18 +208,21 @@ export class PoolEngine<C extends PooledClient> {
   tryAcquire(callSite: CallSite | undefined): Leased<C> | undefined {
     if (this.#suspended) return undefined;
     const now = this.#clock.now();
-    for (let connection = this.#idle.pop(); connection; connection = this.#idle.pop()) {
-      const cause = this.#unfit(connection, now);
-      if (cause !== undefined) {
-        this.#close(connection, cause);
-        continue;
-      }
-      if (!this.#isStale(connection, now)) return this.#lend(connection, callSite, now, now);
-      // Those below have rested longer still. The borrower waits, for this one or for any that is free before.
-      this.#idle.push(connection);
-      return undefined;
+    const connection = this.#takeFresh(now);
+    return connection && this.#lend(connection, callSite, now, now);
+  }
+
+  /** The one used last of those that rest and need not be validated first. Closes what it finds unfit. */
+  #takeFresh(now: number): Idle<C> | undefined {
+    const { validateAfterIdleMillis } = this.#limits;
+    const staleSince = validateAfterIdleMillis > 0 ? now - validateAfterIdleMillis : -Infinity;
+    let connection = this.#idle.popProven(staleSince);
+    for (; connection; connection = this.#idle.popProven(staleSince)) {
+      const cause = this.#unwanted(connection, now);
+      if (cause === undefined) break;
+      this.#close(connection, cause);
     }
-    return undefined;
+    return connection;
   }
 
   /**
@@ -234,7 +244,7 @@ export class PoolEngine<C extends PooledClient> {
       process.nextTick(() => waiter.refuse(refusal));
       return;
     }
-    this.#floor = Math.max(this.#floor, this.#limits.min);
+    this.#isInUse = true;
     if (this.#waiters.length === 0) this.#dialler.endBackoff();
     if (signal) this.#pushAbortable(waiter, signal);
     else this.#waiters.push(waiter);
@@ -248,7 +258,8 @@ export class PoolEngine<C extends PooledClient> {
     if (signal?.aborted) return this.#aborted(signal);
     const { maxWaiting, max } = this.#limits;
     // Who waits for a connection that can still be opened is not in anybody's way.
-    if (this.#waiters.length - (max - this.#leased.size) < maxWaiting) return undefined;
+    const room = Math.max(0, max - this.#leased.size);
+    if (this.#waiters.length - room < maxWaiting) return undefined;
     this.#counters.queueFull++;
     return queueFull(this.#state(), maxWaiting);
   }
@@ -332,12 +343,12 @@ export class PoolEngine<C extends PooledClient> {
   /** New bounds; what is above `max` is closed when it rests. Already checked. */
   resize(min: number, max: number): void {
     this.#limits = { ...this.#limits, min, max };
-    if (this.#floor > 0 && !this.#opening) this.#floor = min;
     while (this.total > max) {
       const connection = this.#idle.shift();
       if (!connection) break;
       this.#close(connection, 'resized');
     }
+    this.#settleOpening();
     this.#grow();
   }
 
@@ -356,14 +367,10 @@ export class PoolEngine<C extends PooledClient> {
 
   resume(): void {
     this.#suspended = false;
+    const now = this.#clock.now();
     while (this.#waiters.length > 0) {
-      const connection = this.#idle.pop();
+      const connection = this.#takeFresh(now);
       if (!connection) break;
-      const now = this.#clock.now();
-      if (this.#isStale(connection, now)) {
-        this.#idle.push(connection);
-        break;
-      }
       this.#serve(connection, now);
     }
     this.#validateForWaiters();
@@ -468,18 +475,16 @@ export class PoolEngine<C extends PooledClient> {
     this.#armKeepalive();
   }
 
-  #isStale(connection: Idle<C>, now: number): boolean {
-    const { validateAfterIdleMillis } = this.#limits;
-    return validateAfterIdleMillis > 0 && now - connection.provenAt >= validateAfterIdleMillis;
-  }
-
   /** As many stale connections as there are borrowers are asked whether they are alive; the others go on resting. */
   #validateForWaiters(): void {
     if (this.#suspended) return;
+    const now = this.#clock.now();
     while (this.#validating.size < this.#waiters.length) {
       const connection = this.#idle.pop();
       if (!connection) return;
-      void this.#validate(connection);
+      const cause = this.#unwanted(connection, now);
+      if (cause === undefined) void this.#validate(connection);
+      else this.#close(connection, cause);
     }
   }
 
@@ -668,7 +673,7 @@ export class PoolEngine<C extends PooledClient> {
     if (this.#established < this.#floor) return;
     this.#opening?.resolve();
     this.#opening = undefined;
-    this.#floor = Math.min(this.#floor, this.#limits.min);
+    this.#opensOne = false;
   }
 
   #settleDrain(): void {

@@ -53,6 +53,14 @@ export class IdleStack<C extends PooledClient> {
     return this.#connections.pop();
   }
 
+  /** The uppermost whose server has answered after `since`: one that was validated may lie below others that were not. */
+  popProven(since: number): Idle<C> | undefined {
+    const place = this.#connections.findLastIndex(({ provenAt }) => provenAt > since);
+    // Nearly always the uppermost of all.
+    if (place === this.#connections.length - 1) return this.#connections.pop();
+    return place === -1 ? undefined : this.#connections.splice(place, 1)[0];
+  }
+
   /** The one that has rested longest. */
   shift(): Idle<C> | undefined {
     return this.#connections.shift();

@@ -1,335 +1,497 @@
-import { StatementCatalog } from '../../lib/client/statement-catalog.js';
-import { PgModuleError } from '../../lib/errors/pg-module.error.js';
-import { LendingPool } from '../../lib/pool/lending-pool.js';
-import type { PgLease } from '../../lib/pool/lease.js';
-import { resolvePoolOptions, type PoolOptions } from '../../lib/pool/pool-options.js';
-import type { PoolStats } from '../../lib/pool/pool-stats.js';
-import { ManualClock, settle } from '../support/manual-clock.js';
-import { SimulatedServer } from './simulated-server.js';
-import type { Step } from './steps.js';
+import { getEventListeners } from 'node:events';
+import { PgModuleError, type PgClient, type PgLease, type PoolStats } from 'nestjs-pg';
+import type { ResolvedPoolOptions } from '../../lib/pool/pool-options.js';
+import { Ledger } from './ledger.js';
+import type { Doing, Step } from './steps.js';
+import type { World } from './world.js';
 
-/** What the pool of the model is made with. Short times, so that steps reach them. */
-export const OPTIONS = {
-  min: 1,
-  max: 4,
-  acquireTimeoutMillis: 5_000,
-  connectTimeoutMillis: 1_000,
-  maxWaiting: 8,
-  idleTimeoutMillis: 30_000,
-  maxLifetimeSeconds: 60,
-  lifetimeJitter: 0,
-  maxUses: 40,
-  validateAfterIdleMillis: 1_000,
-  validateTimeoutMillis: 500,
-  keepaliveMillis: 20_000,
-  leakThresholdMillis: 10_000,
-} as const satisfies PoolOptions;
-
-/** Somebody who has asked for a connection, or for a statement. */
+/** Who has asked for a connection (an acquire) or for a statement (a query), and has not been answered. */
 interface Asking {
-  readonly since: number;
-  readonly abort: AbortController;
+  readonly number: number;
   readonly isAcquire: boolean;
+  readonly since: number;
+  /** How many waited when it came. */
+  readonly ahead: number;
+  readonly abort: AbortController;
+  /** It has its connection; a query then waits for the server. */
+  isServed: boolean;
 }
 
 interface Held {
   readonly lease: PgLease;
-  /** The session behind it. */
-  readonly pid: number;
-  /** A statement of a holder's that has not ended. */
-  running: number;
+  readonly client: PgClient | undefined;
 }
 
-/** Whatever a pool may refuse by; anything else is a bug. */
-const REFUSALS: ReadonlySet<string> = new Set([
-  ...['PG_ACQUIRE_TIMEOUT', 'PG_QUEUE_FULL', 'PG_ABORTED', 'PG_POOL_CLOSED', 'PG_LEASE_RELEASED'],
-  ...['22012', '57014', '57P01', 'not queryable', 'Connection terminated'],
+/** By what a pool and a server may fail the work of the model. Anything else is a bug. */
+const FAILURES: ReadonlySet<string> = new Set([
+  ...['PG_ACQUIRE_TIMEOUT', 'PG_QUEUE_FULL', 'PG_ABORTED', 'PG_POOL_CLOSED', 'PG_CONNECTION_LOST'],
+  // division by zero, a failed transaction, cancelled, terminated, cannot heal
+  ...['22012', '25P02', '57014', '57P01', '28P01'],
+  // a server that ends without a word
+  ...['ECONNRESET', 'EPIPE'],
 ]);
+/** pg's own, which have no code. */
+const FAILURE_MESSAGES = /^(Connection terminated|Client has encountered a connection error|Client was closed)/;
+
+/** A validation, a reset and a cancelled statement are over after so long, whatever the server does. */
+const PATIENCE_MILLIS = 15_000;
+
+/** After so long a pool has tried again to open a connection. */
+const BACKOFF_MILLIS = 6_000;
 
 /**
- * What the pool promises, kept beside the pool itself: who asks and since when, who holds what, how large it may be. After
- * every step both are compared, and with what the server sees.
+ * What the pool promises, kept beside it: who asks, who was served, who holds what, how large it may be. Both are compared
+ * after every step. It knows nothing of how the pool does it.
  */
 export class PoolModel {
-  readonly clock = new ManualClock();
-  readonly server = new SimulatedServer(this.clock);
-  readonly pool: LendingPool;
-  readonly asking: Asking[] = [];
-  readonly held: Held[] = [];
-  readonly released: PgLease[] = [];
-  /** Sessions that there were at an evict(). */
-  readonly #evicted = new Set<number>();
-  steps = 0;
-  /** How large the pool may still be after it was made smaller. */
-  #bound: number = OPTIONS.max;
-  #max: number = OPTIONS.max;
-  #suspended = false;
+  readonly #world: World;
+  readonly #limits: ResolvedPoolOptions;
+  readonly #ledger: Ledger;
+  #asking: Asking[] = [];
+  readonly #held: Held[] = [];
+  readonly #released: PgLease[] = [];
+  readonly #signals: AbortSignal[] = [];
+  readonly #complaints = new Set<string>();
+  #asked = 0;
+  /** Acquires that have their lease, and queries that were sent. */
+  #served = 0;
+  /** The last one of them. */
+  #lastServed = 0;
+  readonly #refused: Record<string, number> = {};
+  #openings = 0;
+  #min: number;
+  #max: number;
+  /** How large the pool may be: `max`, or as large as it was when that was lowered. */
+  #bound: number;
+  #wellSince = -Infinity;
+  /** The last attempt to open a connection has failed: the next are made one by one. */
+  #isFailing = false;
+  #isSuspended = false;
+  #isDraining = false;
+  #isDrained = false;
   #before: PoolStats;
-  readonly #complaints: string[] = [];
+  #checkedAt = 0;
 
-  constructor(options: PoolOptions = OPTIONS) {
-    const connect = async (signal: AbortSignal) => {
-      // As the connection factory does: the pool itself has no clock for this.
-      const deadline = new AbortController();
-      const timer = this.clock.setTimeout(() => deadline.abort(new Error('connect timeout')), 1_000);
-      try {
-        return await this.server.connect(AbortSignal.any([signal, deadline.signal]));
-      } finally {
-        this.clock.clearTimeout(timer);
-      }
+  constructor(world: World, limits: ResolvedPoolOptions) {
+    this.#world = world;
+    this.#limits = limits;
+    this.#min = limits.min;
+    this.#max = this.#bound = limits.max;
+    const { pool } = world;
+    pool.on('warning', () => undefined);
+    const rules = {
+      maxUses: limits.maxUses,
+      maxLifetimeMillis: limits.maxLifetimeSeconds * 1000,
+      resetsOnTheWay: limits.reset !== 'rollback',
+      forbidden: () => this.#forbidden,
     };
-    this.pool = new LendingPool({
-      name: 'model',
-      limits: resolvePoolOptions(options, undefined),
-      shown: {},
-      connect,
-      statements: new StatementCatalog(10, () => undefined),
-      isPermanent: () => false,
-      clock: this.clock,
-    });
-    this.pool.on('warning', () => undefined);
-    this.#before = this.pool.stats();
+    this.#ledger = new Ledger(
+      pool,
+      rules,
+      () => world.now(),
+      (complaint) => this.#complain(complaint),
+    );
+    this.#before = pool.stats();
   }
 
+  /** @throws Error with all that does not hold after it */
   async take(step: Step): Promise<void> {
-    this.steps++;
     this.#do(step);
-    await this.clock.advance(step.kind === 'pass' ? step.millis : 0);
-    await settle();
-    this.check();
+    await this.#pass(step.kind === 'pass' ? step.millis : 0);
+  }
+
+  get #forbidden(): string | undefined {
+    if (this.#isSuspended) return 'by a pool that is suspended';
+    return this.#isDraining ? 'by a pool that is draining' : undefined;
   }
 
   #do(step: Step): void {
+    const { pool } = this.#world;
     switch (step.kind) {
       case 'acquire':
-        this.#acquire(step.signal);
-        return;
+        for (let made = 0; made < step.count; made++) this.#acquire(step.signal);
+        break;
       case 'query':
-        this.#query(step.text, step.signal);
-        return;
+        for (let made = 0; made < step.count; made++) this.#query(step.doing, step.signal);
+        break;
       case 'run':
-        this.#run(step.which, step.text);
-        return;
+        this.#run(step.which, step.doing);
+        break;
       case 'release':
         this.#release(step.which, step.how);
-        return;
-      case 'release again': {
-        const lease = one(this.released, step.which);
-        if (lease && !throws(() => lease.release(), 'PG_LEASE_RELEASED')) this.#complain('a lease was released twice');
-        return;
-      }
+        break;
+      case 'release again':
+        this.#releaseAgain(one(this.#released, step.which));
+        break;
       case 'use released':
-        one(this.released, step.which)
-          ?.query('SELECT fast')
-          .then(
-            () => this.#complain('a released lease was used'),
-            (error: unknown) => {
-              if (codeOf(error) !== 'PG_LEASE_RELEASED') this.#complain(`a released lease was refused by ${codeOf(error)}`);
-            },
-          );
-        return;
+        this.#useReleased(one(this.#released, step.which));
+        break;
       case 'abort':
-        one(this.asking, step.which)?.abort.abort();
-        return;
-      case 'kill':
-        one([...this.server.sessions], step.which)?.kill();
-        return;
+        one(this.#asking, step.which)?.abort.abort();
+        break;
+      case 'kill': {
+        const client = one(this.#ledger.clients, step.which);
+        if (client) this.#world.kill(client);
+        break;
+      }
       case 'resize':
+        this.#min = step.min;
         this.#max = step.max;
-        this.#bound = Math.max(step.max, this.pool.totalCount);
-        this.pool.resize({ min: step.min, max: step.max });
-        return;
+        this.#bound = Math.max(step.max, pool.totalCount);
+        pool.resize({ min: step.min, max: step.max });
+        break;
       case 'evict':
-        for (const { processID } of this.server.sessions) this.#evicted.add(processID);
-        this.pool.evict();
-        return;
+        this.#ledger.evict();
+        pool.evict();
+        break;
       case 'suspend':
-        this.#suspended = true;
-        this.pool.suspend();
-        return;
+        pool.suspend();
+        this.#isSuspended = true;
+        break;
       case 'resume':
-        this.#suspended = false;
-        this.pool.resume();
-        return;
+        this.#isSuspended = false;
+        pool.resume();
+        break;
+      case 'open':
+        this.#open();
+        break;
       case 'stop server':
-        this.server.stop();
-        return;
       case 'mute server':
-        this.server.isMute = true;
-        return;
+      case 'lock server':
+      case 'fail a set-up':
       case 'start server':
-        this.server.start();
-        return;
-      case 'bad set-up':
-        this.server.badSetUps++;
-        return;
+        this.#world.fault(step.kind);
+        this.#wellSince = step.kind === 'start server' ? this.#world.now() : Infinity;
+        break;
       case 'pass':
-        return;
+        break;
     }
   }
 
-  #acquire(signal: boolean): void {
-    const asking = this.#ask(true);
-    const first = signal ? { signal: asking.abort.signal } : undefined;
-    this.pool.connect(first).then(
-      (lease) => {
-        const place = this.asking.filter(({ isAcquire }) => isAcquire).indexOf(asking);
-        if (place !== 0) this.#complain(`number ${place} of the queue was served before the first`);
-        this.#answered(asking);
-        const pid = lease.processId ?? 0;
-        if (this.held.some((other) => other.pid === pid && !other.lease.isClosed)) {
-          this.#complain(`session ${pid} was lent twice`);
-        }
-        if (this.#evicted.has(pid)) this.#complain(`session ${pid} was lent after it had been evicted`);
-        if (lease.getTransactionStatus() !== 'I' && !lease.isClosed) this.#complain('lent inside of a transaction');
-        this.held.push({ lease, pid, running: 0 });
-      },
-      (error: unknown) => this.#refused(asking, error),
-    );
-  }
-
-  #query(text: string, signal: boolean): void {
-    const asking = this.#ask(false);
-    const config = signal ? { text, signal: asking.abort.signal } : text;
-    this.pool.query(config as string).then(
-      () => {
-        this.#answered(asking);
-        if (text === 'SELECT fail') this.#complain('a statement that fails has succeeded');
-      },
-      (error: unknown) => this.#refused(asking, error),
-    );
-  }
-
-  #run(which: number, text: string): void {
-    const held = one(this.held, which);
-    if (!held) return;
-    held.running++;
-    held.lease.query(text).then(
-      () => held.running--,
-      (error: unknown) => {
-        held.running--;
-        this.#expected(error);
-      },
-    );
-  }
-
-  #release(which: number, how: 'plain' | 'true' | 'error'): void {
-    const held = one(this.held, which);
-    if (!held) return;
-    this.held.splice(this.held.indexOf(held), 1);
-    held.lease.release(how === 'plain' ? undefined : how === 'true' ? true : new Error('asked for'));
-    this.released.push(held.lease);
-    if (this.released.length > 20) this.released.shift();
-  }
-
-  #ask(isAcquire: boolean): Asking {
-    const asking = { since: this.clock.now(), abort: new AbortController(), isAcquire };
-    this.asking.push(asking);
+  #ask(isAcquire: boolean, signal: boolean): Asking {
+    this.#noteSent();
+    const asking = {
+      number: ++this.#asked,
+      isAcquire,
+      since: this.#world.now(),
+      ahead: this.#waiting.length,
+      abort: new AbortController(),
+      isServed: false,
+    };
+    if (signal) this.#signals.push(asking.abort.signal);
+    this.#asking.push(asking);
     return asking;
   }
 
-  #answered(asking: Asking): void {
-    this.asking.splice(this.asking.indexOf(asking), 1);
+  get #waiting(): readonly Asking[] {
+    return this.#asking.filter(({ isServed }) => !isServed);
   }
 
-  #refused(asking: Asking, error: unknown): void {
-    this.#answered(asking);
-    this.#expected(error);
+  #acquire(signal: boolean): void {
+    const asking = this.#ask(true, signal);
+    this.#world.pool.connect(signal ? { signal: asking.abort.signal } : undefined).then(
+      (lease) => {
+        const first = this.#waiting.find(({ isAcquire }) => isAcquire);
+        if (first !== asking)
+          this.#complain(`acquire ${asking.number} was served before acquire ${String(first?.number)}`);
+        this.#wasServed(asking.number);
+        this.#wasAnswered(asking);
+        this.#held.push({ lease, client: this.#ledger.clients.find((client) => client.processId === lease.processId) });
+      },
+      (error: unknown) => this.#wasRefused(asking, error),
+    );
+  }
+
+  #query(doing: Doing, signal: boolean): void {
+    const asking = this.#ask(false, signal);
+    const statement = this.#world.statement(doing, asking.number);
+    const config = signal ? { ...statement, signal: asking.abort.signal } : statement;
+    this.#world.pool.query<{ number: number }>(config).then(
+      ({ rows }) => {
+        this.#wasAnswered(asking);
+        if (doing === 'fail') this.#complain('a statement that fails has succeeded');
+        if (rows[0]?.number !== asking.number) {
+          this.#complain(`statement ${asking.number} has the answer of ${String(rows[0]?.number)}`);
+        }
+      },
+      (error: unknown) => this.#wasRefused(asking, error),
+    );
+  }
+
+  #wasServed(number: number): void {
+    const asking = this.#asking.find((other) => other.number === number);
+    if (asking) asking.isServed = true;
+    this.#served++;
+    this.#lastServed = Math.max(this.#lastServed, number);
+  }
+
+  /** Queries that have a connection now. */
+  #noteSent(): void {
+    for (const number of this.#world.sent()) this.#wasServed(number);
+  }
+
+  #wasAnswered(asking: Asking): void {
+    if (!this.#asking.includes(asking)) this.#complain(`${asking.number} was answered twice`);
+    this.#asking = this.#asking.filter((other) => other !== asking);
+  }
+
+  #wasRefused(asking: Asking, error: unknown): void {
+    this.#wasAnswered(asking);
+    this.#mayFail(error);
     const code = codeOf(error);
-    if (code === 'PG_ABORTED' && !asking.abort.signal.aborted) this.#complain('refused by a signal that has not fired');
-    const waited = this.clock.now() - asking.since;
-    if (code === 'PG_ACQUIRE_TIMEOUT' && waited < OPTIONS.acquireTimeoutMillis - 1) {
-      this.#complain(`refused after ${waited} ms of ${OPTIONS.acquireTimeoutMillis}`);
+    this.#refused[code] = (this.#refused[code] ?? 0) + 1;
+    const waited = this.#world.now() - asking.since;
+    if (code === 'PG_ABORTED' && !asking.abort.signal.aborted) this.#complain('PG_ABORTED, and no signal has fired');
+    if (code === 'PG_POOL_CLOSED' && !this.#isDraining) this.#complain('PG_POOL_CLOSED, and the pool is open');
+    if (code === 'PG_QUEUE_FULL' && asking.ahead < this.#limits.maxWaiting)
+      this.#complain(`PG_QUEUE_FULL at ${asking.ahead}`);
+    if (code === 'PG_ACQUIRE_TIMEOUT' && waited < this.#limits.acquireTimeoutMillis) {
+      this.#complain(`PG_ACQUIRE_TIMEOUT after ${waited} ms`);
     }
   }
 
-  #expected(error: unknown): void {
-    if (!REFUSALS.has(codeOf(error))) this.#complain(`failed by ${String(error)}`);
+  #mayFail(error: unknown): void {
+    if (FAILURES.has(codeOf(error)) || FAILURE_MESSAGES.test((error as Error).message)) return;
+    this.#complain(`failed by ${String((error as Error).stack)}`);
+  }
+
+  #run(which: number, doing: Doing | 'BEGIN' | 'COMMIT' | 'ROLLBACK'): void {
+    const lease = one(this.#held, which)?.lease;
+    const isWork = doing === 'fast' || doing === 'slow' || doing === 'fail' || doing === 'hang';
+    const done = lease?.query(isWork ? this.#world.statement(doing, 0) : { text: doing });
+    done?.catch((error: unknown) => this.#mayFail(error));
+  }
+
+  #release(which: number, how: 'plain' | 'true' | 'error'): void {
+    const held = one(this.#held, which);
+    if (!held) return;
+    this.#held.splice(this.#held.indexOf(held), 1);
+    held.lease.release(how === 'plain' ? undefined : how === 'true' ? true : new Error('asked for'));
+    if (how !== 'plain' && held.client && !held.client.isClosed)
+      this.#complain('release(true) has not closed its connection');
+    this.#released.push(held.lease);
+    if (this.#released.length > 20) this.#released.shift();
+  }
+
+  #releaseAgain(lease: PgLease | undefined): void {
+    try {
+      lease?.release();
+    } catch (error) {
+      if (codeOf(error) === 'PG_LEASE_RELEASED') return;
+    }
+    if (lease) this.#complain('a lease was released twice');
+  }
+
+  #useReleased(lease: PgLease | undefined): void {
+    lease?.query('SELECT 1').then(
+      () => this.#complain('a released lease was used'),
+      (error: unknown) => {
+        if (codeOf(error) !== 'PG_LEASE_RELEASED') this.#complain(`a released lease was refused by ${codeOf(error)}`);
+      },
+    );
+  }
+
+  #open(): void {
+    this.#openings++;
+    const over = (): number => this.#openings--;
+    this.#world.pool.open().then(over, (error: unknown) => {
+      over();
+      this.#mayFail(error);
+    });
   }
 
   #complain(complaint: string): void {
-    this.#complaints.push(complaint);
+    this.#complaints.add(complaint);
   }
 
-  /** @throws Error with everything that does not hold */
-  check(): void {
-    const stats = this.pool.stats();
-    const { idle, leased, resetting, validating, dialling, total, waiting } = stats;
-    const established = idle + leased + resetting + validating;
-    const hold = (isTrue: boolean, what: string): void => {
-      if (!isTrue) this.#complain(what);
-    };
-
-    hold(established + dialling === total, 'every connection is in one state');
-    this.#bound = Math.max(this.#max, Math.min(this.#bound, total));
-    hold(total <= this.#bound, `${total} connections, and no more than ${this.#bound} may be`);
-    hold(stats.max === this.#max && stats.suspended === this.#suspended, 'it does as it was told');
-
-    const retired = Object.values(stats.retired).reduce((sum, count) => sum + count, 0);
-    hold(stats.connects - retired === established, 'what was opened is there or was retired, and is counted once');
-    hold(established <= this.server.sessions.size, `${established} connections of ${this.server.sessions.size} sessions`);
-    for (const counter of ['acquires', 'waits', 'timeouts', 'connects', 'connectFailures', 'joins', 'resets'] as const) {
-      hold(stats[counter] >= this.#before[counter], `${counter} never falls`);
-    }
-    this.#before = stats;
-
-    const alive = this.held.filter(({ lease }) => !lease.isClosed);
-    const queries = this.asking.filter(({ isAcquire }) => !isAcquire).length;
-    const acquires = this.asking.length - queries;
-    hold(leased >= alive.length, `${alive.length} leases, and the pool knows of ${leased}`);
-    // A statement that was given up keeps its connection until the server has heard of it.
-    hold(new Set(alive.map(({ pid }) => pid)).size === alive.length, 'no connection has two holders');
-    hold(waiting >= acquires && waiting <= acquires + queries, `${acquires} to ${acquires + queries} ask, ${waiting} wait`);
-    hold(this.#suspended || waiting <= validating || idle === 0, `${waiting} wait while ${idle} rest`);
-    const now = this.clock.now();
-    const oldest = this.asking.filter(({ isAcquire }) => isAcquire).map(({ since }) => now - since);
-    hold(
-      oldest.every((millis) => millis <= OPTIONS.acquireTimeoutMillis + 1),
-      `somebody has waited for ${Math.max(...oldest)} ms`,
-    );
-    if (this.#complaints.length > 0) throw new Error(this.#complaints.join('\n'));
-  }
-
-  /** Gives everything back while the server is well: everybody is served, and the pool comes to rest. */
-  async calm(): Promise<void> {
-    this.server.start();
-    this.server.badSetUps = 0;
-    this.pool.resume();
-    this.#suspended = false;
-    for (const asking of this.asking) asking.abort.abort();
-    const deadline = this.clock.now() + 60_000;
-    do {
-      while (this.held.length > 0) this.#release(0, 'plain');
-      // What hangs without a signal is ended by the server's administrator.
-      for (const session of this.server.sessions) void session.cancelRunning();
-      await this.clock.advance(100);
-      await settle();
-      this.check();
-    } while ((this.asking.length > 0 || this.held.length > 0) && this.clock.now() < deadline);
-    if (this.asking.length > 0) throw new Error(`${this.asking.length} were never answered`);
-    await this.clock.advance(8_000);
+  async #pass(millis: number): Promise<void> {
+    await this.#world.pass(millis);
+    if (this.#world.isExact) await this.#checkSessions();
     this.check();
-    const { idle, total, min, max } = this.pool.stats();
-    if (total > max) throw new Error(`${total} connections, and max is ${max}`);
-    const sessions = this.server.sessions.size;
-    if (idle !== total || sessions !== total) throw new Error(`${idle} of ${total} connections rest, ${sessions} sessions`);
-    if (total < min && this.#before.acquires > 0) throw new Error(`${total} connections, and min is ${min}`);
   }
 
-  /** Ends the pool as it is; nothing is left of it. */
-  async end(): Promise<void> {
-    let isEnded = false;
-    void this.pool.drain(2_000).then(() => (isEnded = true));
-    await this.clock.advance(40_000);
-    await settle();
-    const left = { isEnded, asking: this.asking.length, sessions: this.server.sessions.size, timers: this.clock.timers };
-    const { total, waiting } = this.pool.stats();
-    const nothing = { isEnded: true, asking: 0, sessions: 0, timers: 0 };
-    if (JSON.stringify(left) !== JSON.stringify(nothing) || total + waiting > 0) {
-      throw new Error(`left behind: ${JSON.stringify({ ...left, total, waiting })}`);
-    }
-    if (this.#complaints.length > 0) throw new Error(this.#complaints.join('\n'));
+  /** The server has the sessions that the pool knows of, and no others. */
+  async #checkSessions(): Promise<boolean> {
+    const seen = await this.#world.sessions();
+    const known = this.#ledger.clients;
+    const pids = new Set(known.map(({ processId }) => processId));
+    const strange = seen.filter((pid) => !pids.has(pid)).length;
+    const missing = known.filter(
+      ({ isClosed, fault, processId }) => !isClosed && fault === undefined && !seen.includes(processId ?? 0),
+    ).length;
+    if (!this.#world.isExact) return strange + missing === 0;
+    // Those that are being set up do not belong to the pool yet.
+    if (strange > this.#world.pool.stats().dialling) this.#complain(`${strange} sessions that the pool does not know`);
+    if (missing > 0) this.#complain(`${missing} connections that the server does not know`);
+    return true;
   }
+
+  /** @throws Error with all that does not hold */
+  check(): void {
+    const stats = this.#world.pool.stats();
+    const hold = (isTrue: boolean, otherwise: string): void => {
+      if (!isTrue) this.#complain(otherwise);
+    };
+    this.#checkSizes(stats, hold);
+    this.#checkCounters(stats, hold);
+    this.#checkQueue(stats, hold);
+    this.#before = stats;
+    this.#checkedAt = this.#world.now();
+    if (this.#complaints.size > 0) throw new Error([...this.#complaints, JSON.stringify(stats)].join('\n'));
+  }
+
+  #checkSizes(stats: PoolStats, hold: (isTrue: boolean, otherwise: string) => void): void {
+    const { idle, leased, resetting, validating, dialling, total, connects } = stats;
+    const established = idle + leased + resetting + validating;
+    hold(total === established + dialling, 'a connection is in no state, or in two');
+    hold(
+      connects - sum(stats.retired) === established,
+      `${connects} opened, ${sum(stats.retired)} retired, ${established} there`,
+    );
+    this.#bound = Math.max(this.#max, Math.min(this.#bound, total));
+    hold(total <= this.#bound, `${total} connections, and ${this.#bound} may be`);
+    hold(stats.min === this.#min && stats.max === this.#max, 'it has other bounds than it was given');
+    hold(stats.suspended === this.#isSuspended && stats.draining === this.#isDraining, 'it does not do as it was told');
+    // A pool that is in use keeps `min`, unless the server was ill just now.
+    const failed = stats.connectFailures > this.#before.connectFailures;
+    this.#isFailing = failed || (this.#isFailing && connects === this.#before.connects);
+    const isWell = !this.#isFailing && this.#world.now() > this.#wellSince + BACKOFF_MILLIS;
+    const isKept = isWell && stats.acquires > 0 && !this.#isDraining;
+    hold(!this.#world.isExact || !isKept || total >= this.#min, `${total} connections, and min is ${this.#min}`);
+    // What is being closed is in none of its states any more.
+    hold(
+      established <= this.#ledger.clients.length,
+      `${established} connections, ${this.#ledger.clients.length} of them known`,
+    );
+    const alive = this.#held.filter(({ lease }) => !lease.isClosed).length;
+    if (this.#world.isExact)
+      hold(leased === this.#ledger.holders, `${leased} leased, and ${this.#ledger.holders} were lent`);
+    else hold(leased >= alive, `${leased} leased, and ${alive} are held`);
+  }
+
+  #checkCounters(stats: PoolStats, hold: (isTrue: boolean, otherwise: string) => void): void {
+    const { acquires, connects, timeouts, queueFull } = stats;
+    for (const [name, count] of [...Object.entries(stats), ...Object.entries(stats.retired)]) {
+      if (typeof count !== 'number' || name in GAUGES) continue;
+      const before = { ...this.#before.retired, ...this.#before }[name as 'waits'] ?? 0;
+      hold(count >= before, `${name} fell from ${before} to ${count}`);
+    }
+    hold(acquires === this.#ledger.lent, `${acquires} acquires, and ${this.#ledger.lent} were lent`);
+    hold(connects === this.#ledger.opened, `${connects} connects, and ${this.#ledger.opened} were opened`);
+    hold(timeouts === (this.#refused['PG_ACQUIRE_TIMEOUT'] ?? 0), `${timeouts} timeouts were counted`);
+    hold(queueFull === (this.#refused['PG_QUEUE_FULL'] ?? 0), `${queueFull} queueFull were counted`);
+    this.#checkIdleRetirement(stats, hold);
+  }
+
+  /** Idle connections go down to `min`, and one a second. */
+  #checkIdleRetirement(stats: PoolStats, hold: (isTrue: boolean, otherwise: string) => void): void {
+    const gone = (stats.retired.idle ?? 0) - (this.#before.retired.idle ?? 0);
+    if (gone === 0) return;
+    const seconds = (this.#world.now() - this.#checkedAt) / 1000;
+    hold(gone <= Math.floor(seconds) + 1, `${gone} retired within ${seconds} s`);
+    const isOnly = sum(stats.retired) - sum(this.#before.retired) === gone;
+    hold(!isOnly || stats.total >= this.#min, `${stats.total} are left, and min is ${this.#min}`);
+  }
+
+  #checkQueue(stats: PoolStats, hold: (isTrue: boolean, otherwise: string) => void): void {
+    const { isExact } = this.#world;
+    const { waiting, idle, validating, acquires, joins } = stats;
+    const { acquireTimeoutMillis } = this.#limits;
+    this.#noteSent();
+    const waiters = this.#waiting;
+    const askers = waiters.filter(({ isAcquire }) => isAcquire).length;
+    hold(waiting >= askers && waiting <= waiters.length, `${waiting} wait, and ${askers} to ${waiters.length} ask`);
+    hold(this.#isSuspended || idle === 0 || waiting <= validating, `${waiting} wait while ${idle} rest`);
+    hold(!this.#isDraining || waiting === 0, `${waiting} wait for a pool that is draining`);
+    const late = this.#asking.filter(({ abort }) => abort.signal.aborted && this.#signals.includes(abort.signal));
+    hold(late.length === 0, `${late.length} go on though their signals have fired`);
+    if (!isExact) return;
+    hold(waiting === waiters.length, `${waiting} wait, and ${waiters.length} ask`);
+    hold(acquires + joins === this.#served, `${acquires} acquires and ${joins} joins, and ${this.#served} were served`);
+    const [first] = waiters;
+    if (!first) return;
+    hold(first.number > this.#lastServed, `${this.#lastServed} was served before ${first.number}, who still waits`);
+    const waited = this.#world.now() - first.since;
+    // Timers count whole milliseconds.
+    hold(waited < acquireTimeoutMillis + 1, `${first.number} has waited for ${waited} ms of ${acquireTimeoutMillis}`);
+  }
+
+  /** Everything is given back, and the server is well: everybody is served, and the pool rests. */
+  async calm(): Promise<void> {
+    const { isExact } = this.#world;
+    this.#do({ kind: 'start server' });
+    if (this.#isSuspended) this.#do({ kind: 'resume' });
+    const until = this.#world.now() + PATIENCE_MILLIS;
+    while (!this.#isCalm || !(await this.#checkSessions())) {
+      while (this.#held.length > 0) this.#release(0, 'plain');
+      // What hangs is ended by somebody else.
+      for (const client of this.#ledger.clients) if (!client.isReady && !client.isClosed) this.#world.cancel(client);
+      await this.#pass(isExact ? 50 : 5);
+      if (this.#world.now() > until) throw new Error(`does not come to rest: ${this.#state}`);
+    }
+    this.#checkListeners();
+    this.check();
+  }
+
+  get #isCalm(): boolean {
+    const { idle, total, acquires } = this.#world.pool.stats();
+    const isKept = acquires === 0 || total >= this.#min;
+    return (
+      this.#asking.length + this.#held.length + this.#openings === 0 &&
+      isKept &&
+      idle === total &&
+      total === this.#ledger.clients.length
+    );
+  }
+
+  get #state(): string {
+    const { length } = this.#asking;
+    return JSON.stringify({
+      asking: length,
+      openings: this.#openings,
+      clients: this.#ledger.clients.length,
+      ...this.#world.pool.stats(),
+    });
+  }
+
+  /** Begins the pool's end; steps may follow. */
+  drain(deadlineMillis: number): void {
+    this.#isDraining = true;
+    void this.#world.pool.drain(deadlineMillis).then(() => (this.#isDrained = true));
+  }
+
+  /** Waits for the end, and sees that nothing is left. */
+  async end(): Promise<void> {
+    const until = this.#world.now() + PATIENCE_MILLIS;
+    while (!this.#isOver || !(await this.#checkSessions())) {
+      await this.#pass(this.#world.isExact ? 100 : 5);
+      if (this.#world.now() > until) throw new Error(`does not end: ${this.#state}`);
+    }
+    this.#checkListeners();
+    this.check();
+  }
+
+  get #isOver(): boolean {
+    const { total, waiting } = this.#world.pool.stats();
+    const left = this.#asking.length + this.#openings + this.#ledger.clients.length;
+    return this.#isDrained && left + total + waiting === 0;
+  }
+
+  /** Nobody listens to what is over. */
+  #checkListeners(): void {
+    for (const client of this.#ledger.clients) {
+      if (client.listenerCount('drain') > 0) this.#complain('somebody waits for a connection that rests');
+    }
+    const heard = this.#signals.filter((signal) => getEventListeners(signal, 'abort').length > 0).length;
+    if (heard > 0) this.#complain(`${heard} signals of work that is over are listened to`);
+  }
+}
+
+/** Sizes, which may fall. */
+const GAUGES = { min: 0, max: 0, idle: 0, leased: 0, resetting: 0, validating: 0, dialling: 0, total: 0, waiting: 0 };
+
+function sum(retired: PoolStats['retired']): number {
+  return Object.values(retired).reduce((total, count) => total + count, 0);
 }
 
 function one<T>(all: readonly T[], which: number): T | undefined {
@@ -338,15 +500,5 @@ function one<T>(all: readonly T[], which: number): T | undefined {
 
 function codeOf(error: unknown): string {
   if (error instanceof PgModuleError) return error.code;
-  const { code, message } = error as { code?: string; message: string };
-  return code ?? message;
-}
-
-function throws(work: () => void, code: string): boolean {
-  try {
-    work();
-    return false;
-  } catch (error) {
-    return codeOf(error) === code;
-  }
+  return (error as { code?: string }).code ?? '';
 }

@@ -507,6 +507,34 @@ describe('validation', () => {
     expect(clients).toHaveLength(2);
   });
 
+  it('does not hide a connection below that was validated later', async () => {
+    const { engine, acquire, release, clock, clients } = setUp({
+      max: 2,
+      validateAfterIdleMillis: 50,
+      keepaliveMillis: 200,
+    });
+    const [first, second] = await Promise.all([acquire(), acquire()]);
+    release(first);
+    await clock.advance(120);
+    release(second);
+    // The round finds the first alone: the second has answered since.
+    await clock.advance(100);
+    const [one, other] = clients as [FakeClient, FakeClient];
+    expect([one.queries, other.queries]).toEqual([[''], []]);
+    const lease = engine.tryAcquire(undefined);
+    expect(lease?.client).toBe(one);
+    expect(engine.idle).toBe(1);
+  });
+
+  it('is spared a connection that is too old anyway', async () => {
+    const { acquire, release, clock, clients, closed } = setUp({ validateAfterIdleMillis: 500, maxLifetimeSeconds: 1 });
+    release(await acquire());
+    await clock.advance(1_000);
+    release(await acquire());
+    expect(closed).toEqual(['lifetime']);
+    expect(clients.map(({ queries }) => queries)).toEqual([[], []]);
+  });
+
   it('is put off while the pool is suspended', async () => {
     const { engine, clock, acquire, release, clients } = setUp(limits);
     release(await acquire());
@@ -767,12 +795,38 @@ describe('resize', () => {
     expect((await waiting).client.id).toBe(2);
     engine.resize(4, 5);
     await settle();
-    expect(engine.idle).toBe(0);
+    expect(engine.idle).toBe(2);
     const opened = setUp({ min: 1 });
     await opened.engine.open();
     opened.engine.resize(3, 5);
     await settle();
     expect(opened.engine.idle).toBe(3);
+  });
+
+  it('keeps a pool small that has not been used yet', async () => {
+    const { engine } = setUp();
+    engine.resize(2, 4);
+    await settle();
+    expect(engine.total).toBe(0);
+  });
+
+  it('ends an opening that waits for more than the new min', async () => {
+    const dials: ((client: FakeClient) => void)[] = [];
+    const { engine } = setUp({ min: 3 }, () => new Promise((resolve) => dials.push(resolve)));
+    const opening = engine.open();
+    dials[0]?.(new FakeClient(1));
+    await settle();
+    expect(await outcome(opening)).toBe('pending');
+    engine.resize(1, 3);
+    expect(await outcome(opening)).toBe('resolved');
+  });
+
+  it('lets as many wait as maxWaiting says, though more are lent than the new max', async () => {
+    const { engine, acquire } = setUp({ max: 3, maxWaiting: 1 });
+    await Promise.all([acquire(), acquire(), acquire()]);
+    engine.resize(0, 1);
+    expect(await outcome(acquire())).toBe('pending');
+    expect(await outcome(acquire())).toBe('PG_QUEUE_FULL');
   });
 
   it('lets a connection that comes up too late for the new max go', async () => {
@@ -832,6 +886,22 @@ describe('suspend and resume', () => {
     engine.resume();
     await Promise.all(waiting);
     expect(order).toEqual([1, 2, 3]);
+  });
+
+  it('hand out nothing that has expired meanwhile', async () => {
+    const { engine, acquire, release, clock, closed } = setUp({
+      maxLifetimeSeconds: 1,
+      lifetimeJitter: 0,
+      validateAfterIdleMillis: 0,
+    });
+    const first = await acquire();
+    release(first);
+    engine.suspend();
+    const waiting = acquire();
+    await clock.advance(1_000);
+    engine.resume();
+    expect((await waiting).client).not.toBe(first.client);
+    expect(closed).toEqual(['lifetime']);
   });
 
   it('leave the deadline of borrowers as it is', async () => {
@@ -976,6 +1046,15 @@ describe('drain', () => {
     expect(await end).toEqual({ holders: [] });
     expect(closed).toEqual(['drain']);
     expect(engine.total).toBe(0);
+  });
+
+  it('lends nothing more at once, though a connection rests', async () => {
+    const { engine, acquire, release, closed } = setUp();
+    release(await acquire());
+    const end = engine.drain(0);
+    expect(await outcome(acquire())).toBe('PG_POOL_CLOSED');
+    await end;
+    expect(closed).toEqual(['drain']);
   });
 
   it('cancels and closes what is not back at the deadline, and names it', async () => {
