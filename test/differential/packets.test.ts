@@ -1,4 +1,5 @@
 import { randomInt } from 'node:crypto';
+import { once } from 'node:events';
 import { Socket } from 'node:net';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -56,7 +57,10 @@ afterAll(async () => recorder.end());
 /** What the server answers stock pg, and what that makes of it. */
 async function record(text: string, values: unknown[] | undefined): Promise<Recording> {
   received = [];
+  // The server sends an error at once, and ReadyForQuery behind it: the outcome alone may be known too early.
+  const ready = once(recorder, 'drain');
   const outcome = await outcomeOf(recorder, { text, values });
+  await ready;
   return { answer: Buffer.concat(received), outcome };
 }
 
