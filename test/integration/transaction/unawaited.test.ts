@@ -220,7 +220,7 @@ describe('a function that throws while others still run', () => {
     const mine = new Error('mine');
     const stragglers: unknown[] = [];
     const straggle = async (): Promise<void> => {
-      await pool.query('SELECT pg_sleep(0.02)').catch((reason: unknown) => stragglers.push(reason));
+      await pool.query('SELECT pg_sleep(600)').catch((reason: unknown) => stragglers.push(reason));
       await delay(30);
       await pool.query(insert(1)).catch((reason: unknown) => stragglers.push(reason));
     };
