@@ -33,6 +33,7 @@ export class Statement {
     return this.#runs > 2 && this.#millis <= FAST_MILLIS;
   }
 
+  /** Takes note of a run, which took the server so long. */
   ran(millis: number): void {
     this.#runs++;
     this.#millis += (millis - this.#millis) * (millis > this.#millis ? 0.5 : 0.125);
@@ -55,18 +56,11 @@ export class StatementCatalog {
   #young = new Map<string, Statement>();
   #old = new Map<string, Statement>();
   #isOff: boolean;
-  /** How long a statement and its answer are under way. */
-  #wayMillis = Infinity;
 
   constructor(limit: number, warn: (message: string) => void) {
     this.limit = limit;
     this.#isOff = limit === 0;
     this.#warn = warn;
-  }
-
-  /** How long a statement and its answer are under way, as far as that is known, in milliseconds. */
-  get wayMillis(): number {
-    return this.#wayMillis === Infinity ? 0 : this.#wayMillis;
   }
 
   /** Counts the use. */
@@ -84,22 +78,6 @@ export class StatementCatalog {
     }
     statement.uses++;
     return statement;
-  }
-
-  /**
-   * Takes note of a run.
-   *
-   * @param millis from its sending, or from the answer before it, to its answer
-   * @param isAlone nothing on its connection was answered meanwhile: the way there and back is part of the time
-   */
-  ran(statement: Statement, millis: number, isAlone: boolean): void {
-    if (!isAlone) {
-      statement.ran(millis);
-      return;
-    }
-    // The shortest run of late is taken for the way. It may become longer.
-    this.#wayMillis = Math.min(millis, this.#wayMillis * 1.001);
-    statement.ran(millis - this.#wayMillis);
   }
 
   /**

@@ -16,6 +16,7 @@ import { runOnce } from './pooled-submittable.js';
 import { queryInAnyForm, type QueryRunner } from './query-forms.js';
 import { PooledStatement, type QueryCallback, type StatementPool } from './pooled-statement.js';
 import type { UnpooledClient } from './unpooled-client.js';
+import { Way } from './way.js';
 
 /** The pool's events and what their listeners get: pg.Pool's, and two more. */
 export interface PgPoolEvents {
@@ -132,7 +133,14 @@ export class LendingPool extends pg.Pool {
         runOnce(acquiring, (leased) => this.#borrowed(leased), submittable, args);
       },
     };
-    this.#statementPool = { name, engine: this.#engine, statements, clock, arrival: new Arrival(clock) };
+    this.#statementPool = {
+      name,
+      engine: this.#engine,
+      statements,
+      clock,
+      arrival: new Arrival(clock),
+      way: new Way(clock),
+    };
     // pg.Pool's contract makes an unheard `error` end the process; a lost idle connection is no reason for that.
     this.on('error', () => undefined);
     // graphile-worker takes a pool on which nobody listens to it for one whose connections' errors nobody hears.

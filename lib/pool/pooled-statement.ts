@@ -8,6 +8,7 @@ import type { Clock } from '../util/clock.js';
 import type { Leased, PoolEngine } from './engine.js';
 import { cancelPolitely } from './recycle.js';
 import type { Waiter } from './wait-queue.js';
+import type { Way } from './way.js';
 
 /** pg itself passes `null` where there is no error. */
 export type QueryCallback = (error: Error | null | undefined, result?: unknown) => void;
@@ -19,6 +20,7 @@ export interface StatementPool {
   readonly statements: StatementCatalog;
   readonly clock: Clock;
   readonly arrival: Arrival;
+  readonly way: Way;
 }
 
 /** No statement counts for less, in milliseconds. */
@@ -64,10 +66,9 @@ export class PooledStatement implements Waiter<Leased<PgClient>> {
   }
 
   start(): void {
-    const { engine, statements } = this.#pool;
+    const { engine, way } = this.#pool;
     const idle = this.#signal?.aborted ? undefined : engine.tryAcquire(undefined);
-    const leased =
-      idle ?? (this.joinMillis === undefined ? undefined : engine.tryJoin(this.joinMillis, statements.wayMillis));
+    const leased = idle ?? (this.joinMillis === undefined ? undefined : engine.tryJoin(this.joinMillis, way.millis));
     if (leased) this.#run(leased);
     else {
       this.#context = new AsyncResource('nestjs-pg.statement');
@@ -102,12 +103,9 @@ export class PooledStatement implements Waiter<Leased<PgClient>> {
   }
 
   #done(leased: Leased<PgClient>, error: Error | null | undefined, result: unknown): void {
-    const { engine, statements, arrival } = this.#pool;
+    const { engine, way, arrival } = this.#pool;
     const now = arrival.now();
-    if (this.#plain) {
-      const isAlone = leased.answeredAt <= this.#sentAt;
-      statements.ran(this.#plain.statement, Math.max(0, now - Math.max(this.#sentAt, leased.answeredAt)), isAlone);
-    }
+    this.#plain?.statement.ran(way.serverMillis(this.#sentAt, leased.answeredAt, now));
     leased.answeredAt = now;
     if (leased.load === 0 || this.joinMillis === undefined) engine.release(leased, false);
     else {
