@@ -15,15 +15,18 @@ import type { Suite } from './harness/suite.js';
 import { Summary, type Sample } from './harness/summary.js';
 import { SUITE_NAMES, suiteNamed } from './suites/index.js';
 
+/** What a quick run is about if nothing else is asked for. */
+const QUICK: readonly string[] = ['query'];
+
 const USAGE = `node dist/main.js [options] [suite...]
 
-Suites: ${SUITE_NAMES.join(', ')}; all of them if none is named.
+Suites: ${SUITE_NAMES.join(', ')}; all of them if none is named, and ${QUICK.join(', ')} with --quick.
 
-  --quick             shorter and fewer rounds
+  --quick             shorter and fewer rounds, in less than two minutes
   --rounds <n>        another number of rounds
   --only <workload>   only this workload, or one cell of it ('point: c=10'); may be repeated
   --subject <name>    only this one beside the baseline; may be repeated
-  --record            writes results/<suite>.json, .md and, where there is one to draw, .svg
+  --record            more and longer rounds, in an hour; writes results/<suite>.json, .md and, where there is one to draw, .svg
   --check             ends with status 1 if a target is missed
   --cpu-prof <dir>    writes a CPU profile of every entry into the folder
 
@@ -47,7 +50,7 @@ interface Options {
 /** @returns whether everything ran, and if that is asked for, whether every target was met */
 async function bench(suite: Suite, server: ServerUnderTest, options: Options): Promise<boolean> {
   const { rounds, only, subject: subjects, record, check } = options;
-  const preset = options.quick ? PROFILES.quick : PROFILES.full;
+  const preset = PROFILES[options.quick ? 'quick' : record ? 'record' : 'full'];
   const profile = rounds === undefined ? preset : { ...preset, rounds: Number(rounds) };
   await suite.prepare?.(server.connectionString);
   const environment = await environmentOf(server, suite.packages);
@@ -132,7 +135,7 @@ async function main(): Promise<void> {
     console.log(USAGE);
     return;
   }
-  for (const name of positionals.length > 0 ? positionals : SUITE_NAMES) {
+  for (const name of positionals.length > 0 ? positionals : values.quick ? QUICK : SUITE_NAMES) {
     const suite = await suiteNamed(name);
     const given = process.env['BENCH_DATABASE_URL'];
     if (given) {

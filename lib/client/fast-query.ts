@@ -69,6 +69,8 @@ export class FastQuery extends ProtocolQuery {
   #description: Buffer | undefined;
   #parameters: Parameter[] | undefined;
   #rowError: Error | undefined;
+  /** Statements that were to be closed before it. */
+  #closed: readonly string[] = [];
   /** What the server's answer has come to, and what belongs to it. */
   #step: Step = Step.Sent;
   #isExtended = false;
@@ -142,7 +144,7 @@ export class FastQuery extends ProtocolQuery {
   }
 
   #write(writer: RequestWriter, values: readonly Parameter[], isNew: boolean): RequestWriter {
-    this.#connection.prepared.writeCloses(writer);
+    this.#closed = this.#connection.prepared.writeCloses(writer);
     const name = this.#prepared?.name ?? '';
     this.#isParsing = isNew;
     if (isNew) writer.parse(name, this.text);
@@ -243,6 +245,7 @@ export class FastQuery extends ProtocolQuery {
 
   /** It failed where it cannot run again, or was passed over since one before it failed (`error` undefined). */
   giveUp(error: Error | undefined): void {
+    this.#connection.prepared.closeAgain(this.#closed);
     const prepared = this.#prepared;
     if (!prepared) return;
     if (error) this.#heals(error as DatabaseError, prepared, false);

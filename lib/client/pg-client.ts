@@ -220,7 +220,11 @@ export class PgClient extends pg.Client {
       callback(null, outcome);
       return;
     }
+    let isDone = false;
     const next = (error: Error | null, result?: unknown): void => {
+      // pg calls again for a statement whose value could not be converted.
+      if (isDone) return;
+      isDone = true;
       if (error) callback(error, outcome);
       else this.#oneByOne(plains, [...results, result], callback);
     };

@@ -24,6 +24,7 @@ export class PreparedStatement {
 /** No other process makes the same names: a pooler may let two meet in one session. */
 const PREFIX = `nestjs_pg_${randomBytes(6).toString('hex')}_`;
 let names = 0;
+const NONE: readonly string[] = [];
 
 /** The named statements of one session, the least recently used of which make room for others. */
 export class PreparedStatements {
@@ -55,8 +56,7 @@ export class PreparedStatements {
 
   /** Names to be closed with the request that is being written. */
   takeEvicted(): readonly string[] {
-    const { length } = this.#evicted;
-    return length === 0 ? this.#evicted : this.#evicted.splice(0);
+    return this.#evicted.length === 0 ? NONE : this.#evicted.splice(0);
   }
 
   /** Closes a portal of the transaction that is open. */
@@ -64,19 +64,29 @@ export class PreparedStatements {
     this.#dropped.push(name);
   }
 
-  /** Writes what the server may forget. */
-  writeCloses(writer: RequestWriter): void {
-    for (const name of this.takeEvicted()) writer.closeStatement(name);
+  /**
+   * Writes what the server may forget.
+   *
+   * @returns the statements among it
+   */
+  writeCloses(writer: RequestWriter): readonly string[] {
+    const names = this.takeEvicted();
+    for (const name of names) writer.closeStatement(name);
     // It is no error either if the portal has ended with its transaction.
     if (this.#dropped.length > 0) for (const name of this.#dropped.splice(0)) writer.closePortal(name);
+    return names;
+  }
+
+  /** The server may have passed over their closing. It is no error to close what is not there. */
+  closeAgain(names: readonly string[]): void {
+    this.#evicted.push(...names);
   }
 
   /** The server does not know it, or what it knows is out of date: the next use parses anew. */
   forget(statement: Statement, prepared: PreparedStatement): void {
     if (this.#statements.get(statement) !== prepared) return;
     this.#statements.delete(statement);
-    // It is no error to close what is not there.
-    this.#evicted.push(prepared.name);
+    this.closeAgain([prepared.name]);
   }
 
   /** The session has none any more. */

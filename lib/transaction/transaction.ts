@@ -47,8 +47,8 @@ export class PgTransaction implements ConnectionSource {
   readonly #hooks = new TransactionHooks();
   #signal: AbortSignal | undefined;
   #inner: PgTransaction | undefined;
-  /** Why it takes no more statements. */
-  #refusal: PgModuleError | undefined;
+  /** Why it takes no more statements: an error, or what is to be said in one. */
+  #ending: PgModuleError | string | undefined;
   /** It was given up: a rejection that nobody awaits is no accident any more. */
   #silence: (() => void) | undefined;
   /** The statement that was started last. */
@@ -96,7 +96,7 @@ export class PgTransaction implements ConnectionSource {
 
   /** Neither committed nor rolled back. */
   get isOpen(): boolean {
-    return this.#refusal === undefined;
+    return this.#ending === undefined;
   }
 
   /** @internal */
@@ -149,7 +149,7 @@ export class PgTransaction implements ConnectionSource {
     };
     const answer = conduct(inner, () => within(pool, inner, () => work(inner)), signal, {
       complete: async () => {
-        if (this.#refusal) throw this.#refusal;
+        this.#assertOpen();
         if (await this.#session.isFailed(signal)) throw aborted(name, this.#session.failure);
         if (!this.#session.takeBack(save)) this.#session.sendAhead(release);
         this.#hooks.take(inner.hooks);
@@ -170,13 +170,13 @@ export class PgTransaction implements ConnectionSource {
 
   /** Runs after the COMMIT, when the connection is back; what it throws becomes a warning. For mails and messages. */
   afterCommit(hook: () => unknown): void {
-    if (this.#refusal) throw this.#refusal;
+    this.#assertOpen();
     this.#hooks.committed.push(hook);
   }
 
   /** Runs after everything has been rolled back, when the connection is back; what it throws becomes a warning. */
   afterRollback(hook: () => unknown): void {
-    if (this.#refusal) throw this.#refusal;
+    this.#assertOpen();
     this.#hooks.rolledBack.push(hook);
   }
 
@@ -250,7 +250,7 @@ export class PgTransaction implements ConnectionSource {
 
   /** @internal Takes no more statements; those that have not ended are given up. */
   end(refusal: PgModuleError | string): void {
-    this.#refusal ??= typeof refusal === 'string' ? ended(this.#parts.context.name, refusal) : refusal;
+    this.#ending ??= refusal;
     const inner = this.#inner;
     if (inner) {
       inner.#silence?.();
@@ -259,7 +259,7 @@ export class PgTransaction implements ConnectionSource {
     for (const operation of this.#session.unfinished((owner) => this.#holds(owner))) {
       operation.silence?.();
       operation.isTold = true;
-      if (this.#session.withdraw(operation)) operation.refuse(this.#refusal);
+      if (this.#session.withdraw(operation)) operation.refuse(this.#errorOf(this.#ending));
     }
   }
 
@@ -268,14 +268,25 @@ export class PgTransaction implements ConnectionSource {
     return false;
   }
 
+  /** Made where it is told, which most transactions never need. */
+  #errorOf(ending: PgModuleError | string): PgModuleError {
+    return typeof ending === 'string' ? ended(this.#parts.context.name, ending) : ending;
+  }
+
+  #assertOpen(): void {
+    if (this.#ending !== undefined) throw this.#errorOf(this.#ending);
+  }
+
   /** Why it takes no more statements: from the moment on at which its signal fires. */
   get #over(): PgModuleError | undefined {
     const { signal } = this.#parts;
-    return this.#refusal ?? (signal?.aborted ? (signal.reason as PgModuleError) : undefined);
+    if (this.#ending !== undefined) return this.#errorOf(this.#ending);
+    return signal?.aborted ? (signal.reason as PgModuleError) : undefined;
   }
 
   #refusalOf(text: string | undefined): PgModuleError | undefined {
-    if (this.#over) return this.#over;
+    const over = this.#over;
+    if (over) return over;
     const { name } = this.#parts.context;
     if (this.#inner) return busy(name, text === undefined ? 'a stream' : `the statement ${shortened(text)}`);
     const word = text === undefined ? undefined : transactionControl(text);

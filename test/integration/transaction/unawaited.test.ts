@@ -89,6 +89,18 @@ describe('a function that returns before its statements have ended', () => {
     await expectUntouched(pool);
   });
 
+  it('is the same for a batch', async () => {
+    const pool = openPool('batch', { pool: { max: 1 } });
+    const error = await failureOf(
+      pool.transaction(async (transaction) => {
+        await transaction.query(insert(1));
+        void pool.batch([{ text: 'SELECT pg_sleep(600)' }, insert(2)]);
+      }),
+    );
+    expect(error).toMatchObject({ code: 'PG_TRANSACTION_UNAWAITED' });
+    await expectUntouched(pool);
+  });
+
   it('is the same for a stream, a cursor and a query stream', async () => {
     const starts: ((transaction: PgTransaction, pool: PgPool) => unknown)[] = [
       (transaction) => transaction.query(new Cursor('SELECT * FROM generate_series(1, 1000)')).read(1),

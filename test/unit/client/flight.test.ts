@@ -271,7 +271,39 @@ describe('the names of a flight', () => {
   });
 });
 
+describe('the names that a flight closes', () => {
+  it('are closed by the next request if the server has passed over it', async () => {
+    const session = await openSession({ limit: 1 });
+    const closes = (): string[] =>
+      session
+        .messages()
+        .filter(({ type }) => type === 'C')
+        .map(({ body }) => body.toString('latin1', 1, body.length - 1));
+    for (const text of ['SELECT 1', 'SELECT 2']) plain(session, text);
+    fly(session, plain(session, 'SELECT 1'), plain(session, 'SELECT 2'));
+    await settle();
+    const closed = closes();
+    expect(closed).toHaveLength(1);
+    await session.answer(parsed, failed('22012'), ready('I'));
+    fly(session, plain(session, 'SELECT 2'));
+    await settle();
+    expect(closes()).toEqual(expect.arrayContaining(closed));
+  });
+});
+
 describe('what flies one by one', () => {
+  it('and has a value that cannot be converted is told of once', async () => {
+    const session = await openSession({ limit: 0 });
+    Object.assign(session.client, { binary: true });
+    const toPostgres = (): never => {
+      throw new Error('mine');
+    };
+    const { told } = fly(session, plain(session, 'SELECT $1', [{ toPostgres }]), plain(session, 'SELECT 2'));
+    await settle();
+    await session.answer(parsed, ready('I'));
+    expect(told).toMatchObject([[{ message: 'mine' }, { failedAt: 0, results: [] }]]);
+  });
+
   it('is told of once, in the same way, and each is sent after the answer to the one before', async () => {
     const session = await openSession({ limit: 0 });
     Object.assign(session.client, { binary: true });

@@ -52,7 +52,7 @@ const open: Workload<ConnectSubject> = {
     cell('TLS, no password', TRUSTED, true),
     cell(TLS_AND_SCRAM, SCRAM, true),
   ],
-  rounds: { quick: 1, full: 5 },
+  rounds: { quick: 1, record: 5 },
 };
 
 /** What a new connection costs. */

@@ -33,5 +33,5 @@ export const failing: Workload<OpenPool> = {
     'time per statement': { unit: 'ms', better: 'less' },
   },
   cells: [{ name: `${FAILURES} errors`, measure }],
-  rounds: { quick: 1, full: 3 },
+  rounds: { quick: 1, record: 3 },
 };

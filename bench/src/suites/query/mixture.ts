@@ -133,5 +133,5 @@ export const mixture: Workload<QuerySubject> = {
   },
   cells: [cell(SLOW_PACED, slow, paced), cell(SLOW_CLOSED, slow, closed(20)), cell(LOCKED, behindGate, paced, true)],
   subjects: ['pg', 'nestjs-pg', 'nestjs-pg, pipeline off', 'postgres.js'],
-  rounds: { quick: 1, full: 4 },
+  rounds: { quick: 1, record: 4 },
 };

@@ -44,7 +44,7 @@ async function start(program: Program, connectionString: string): Promise<{ mill
 async function measure(program: Program, bench: Bench): Promise<Values> {
   const times: number[] = [];
   const sizes: number[] = [];
-  for (let sample = 0; sample < (bench.profile.name === 'full' ? SAMPLES : 1); sample++) {
+  for (let sample = 0; sample < (bench.profile.name === 'record' ? SAMPLES : 1); sample++) {
     const { millis, bytes } = await start(program, bench.connectionString);
     times.push(millis);
     sizes.push(bytes);
@@ -59,7 +59,7 @@ const context: Workload<Program> = {
     `of ${SAMPLES} processes (one in a quick run), and their resident memory then.`,
   metrics: { time: { unit: 'ms', better: 'less' }, memory: { unit: 'bytes', better: 'less' } },
   cells: [{ name: CELL, measure }],
-  rounds: { quick: 2, full: 5 },
+  rounds: { quick: 2, record: 5 },
 };
 
 /** How long an application takes to start. */

@@ -45,6 +45,6 @@ export const copy: Workload<StreamSubject> = {
     'client CPU': { unit: 'µs', better: 'less' },
   },
   cells: [{ name: COPY_CELL, measure }],
-  rounds: { quick: 2, full: 5 },
+  rounds: { quick: 2, record: 5 },
   subjects: ['pg', 'nestjs-pg', 'postgres.js', 'INSERT', 'psql'],
 };

@@ -56,7 +56,7 @@ export const rows: Workload<StreamSubject> = {
     memory: { unit: 'bytes', better: 'less' },
   },
   cells: [{ name: ROWS_CELL, measure }],
-  rounds: { quick: 2, full: 5 },
+  rounds: { quick: 2, record: 5 },
   subjects: [
     'pg',
     'nestjs-pg',

@@ -1,5 +1,5 @@
 import { createPool } from 'nestjs-pg';
-import { CHANGE, check, NOTE, READ, type TransactionSubject } from './subject.js';
+import { CHANGE, check, LOOK, NOTE, READ, type TransactionSubject } from './subject.js';
 
 /** A function that runs one statement after the other. */
 export const interactive: TransactionSubject = async (connectionString, connections) => {
@@ -11,6 +11,7 @@ export const interactive: TransactionSubject = async (connectionString, connecti
         await pool.query(CHANGE, [account, amount]);
         await pool.query(NOTE, [account, amount]);
       }),
+    read: async (account) => check((await pool.query(LOOK, [account])).rows, account),
     close: () => pool.end(),
   };
 };
@@ -27,6 +28,17 @@ export const batch: TransactionSubject = async (connectionString, connections) =
       ]);
       check(read?.rows ?? [], account);
     },
+    close: () => pool.end(),
+  };
+};
+
+/** From the first transaction of a process on, Node keeps track of what is in one. */
+export const tracked: TransactionSubject = async (connectionString, connections) => {
+  const pool = createPool({ connectionString, pool: { max: connections } });
+  await pool.transaction(() => pool.query(LOOK, [1]));
+  return {
+    transfer: () => Promise.reject(new Error('only to read')),
+    read: async (account) => check((await pool.query(LOOK, [account])).rows, account),
     close: () => pool.end(),
   };
 };

@@ -1,5 +1,5 @@
 import { openStockPool } from '../query/stock-pg.js';
-import { CHANGE, check, NOTE, READ, type TransactionSubject } from './subject.js';
+import { CHANGE, check, LOOK, NOTE, READ, type TransactionSubject } from './subject.js';
 
 /** As pg's documentation writes it. */
 export const byHand: TransactionSubject = async (connectionString, connections) => {
@@ -20,6 +20,7 @@ export const byHand: TransactionSubject = async (connectionString, connections) 
         client.release();
       }
     },
+    read: async (account) => check((await pool.query(LOOK, [account])).rows, account),
     close: () => pool.end(),
   };
 };

@@ -3,7 +3,7 @@ import { randomFrom } from '../../harness/schedule.js';
 import type { Cell, Metric, Values, Workload } from '../../harness/suite.js';
 import { ACCOUNTS } from '../query/database.js';
 import { withDelay } from '../query/delay.js';
-import { STATEMENTS, type TransactionSubject } from './subject.js';
+import { STATEMENTS, type TransactionSubject, type Transfers } from './subject.js';
 
 const CONNECTIONS = 10;
 /** Transactions, until the compiler has seen enough. */
@@ -22,12 +22,22 @@ const near: Way = (connectionString, work) => work(connectionString);
 const random = randomFrom(20261126);
 const upTo = (count: number): number => 1 + Math.floor(random() * count);
 
-function cell(where: string, through: Way, concurrency: number): Cell<TransactionSubject> {
+type Operation = (transfers: Transfers) => Promise<void> | undefined;
+
+const TRANSFER: Operation = (transfers) => transfers.transfer(upTo(ACCOUNTS), 1);
+const LOOK_UP: Operation = (transfers) => transfers.read?.(upTo(ACCOUNTS));
+
+function cell(
+  where: string,
+  through: Way,
+  concurrency: number,
+  operation: Operation = TRANSFER,
+): Cell<TransactionSubject> {
   const measure = (subject: TransactionSubject, bench: Bench): Promise<Values> =>
     through(bench.connectionString, async (connectionString) => {
       const transfers = await subject(connectionString, CONNECTIONS);
       try {
-        const once = (): Promise<void> => transfers.transfer(upTo(ACCOUNTS), 1);
+        const once = (): Promise<void> => operation(transfers) ?? Promise.reject(new Error('it cannot do that'));
         const load = await bench.callers(concurrency, once, WARM_UP);
         return {
           time: load.p50Millis,
@@ -57,4 +67,17 @@ export const transfer: Workload<TransactionSubject> = {
     cell('server 1 ms away', withDelay, 1),
     cell('server 1 ms away', withDelay, 10),
   ],
+  subjects: ['pg', 'nestjs-pg', 'nestjs-pg, batch', 'postgres.js', 'postgres.js, array', 'pg-promise'],
+};
+
+export const LOOKED_UP = 'server near by, c=100';
+
+export const lookUp: Workload<TransactionSubject> = {
+  name: 'look-up',
+  about:
+    'A select by key outside of any transaction, by 100 callers. nestjs-pg asks each time whether it is in one; "tracked" is ' +
+    'a process in which there has been one, so that Node keeps track of it through every promise.',
+  metrics: METRICS,
+  cells: [cell('server near by', near, 100, LOOK_UP)],
+  subjects: ['nestjs-pg', 'nestjs-pg, tracked'],
 };
