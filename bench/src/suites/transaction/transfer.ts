@@ -6,8 +6,6 @@ import { withDelay } from '../query/delay.js';
 import { STATEMENTS, type TransactionSubject, type Transfers } from './subject.js';
 
 const CONNECTIONS = 10;
-/** Transactions, until the compiler has seen enough. */
-const WARM_UP = 1_000;
 const METRICS = {
   time: { unit: 'ms', better: 'less' },
   p99: { unit: 'ms', better: 'less' },
@@ -22,23 +20,27 @@ const near: Way = (connectionString, work) => work(connectionString);
 const random = randomFrom(20261126);
 const upTo = (count: number): number => 1 + Math.floor(random() * count);
 
-type Operation = (transfers: Transfers) => Promise<void> | undefined;
+interface Operation {
+  readonly once: (transfers: Transfers) => Promise<void> | undefined;
+  /** How often, until the compiler has seen enough. */
+  readonly warmUp: number;
+}
 
-const TRANSFER: Operation = (transfers) => transfers.transfer(upTo(ACCOUNTS), 1);
-const LOOK_UP: Operation = (transfers) => transfers.read?.(upTo(ACCOUNTS));
+const TRANSFER: Operation = { once: (transfers) => transfers.transfer(upTo(ACCOUNTS), 1), warmUp: 5_000 };
+const LOOK_UP: Operation = { once: (transfers) => transfers.read?.(upTo(ACCOUNTS)), warmUp: 20_000 };
 
 function cell(
   where: string,
   through: Way,
   concurrency: number,
-  operation: Operation = TRANSFER,
+  { once, warmUp }: Operation = TRANSFER,
 ): Cell<TransactionSubject> {
   const measure = (subject: TransactionSubject, bench: Bench): Promise<Values> =>
     through(bench.connectionString, async (connectionString) => {
       const transfers = await subject(connectionString, CONNECTIONS);
       try {
-        const once = (): Promise<void> => operation(transfers) ?? Promise.reject(new Error('it cannot do that'));
-        const load = await bench.callers(concurrency, once, WARM_UP);
+        const call = (): Promise<void> => once(transfers) ?? Promise.reject(new Error('it cannot do that'));
+        const load = await bench.callers(concurrency, call, warmUp);
         return {
           time: load.p50Millis,
           p99: load.p99Millis,
