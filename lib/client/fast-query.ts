@@ -245,7 +245,8 @@ export class FastQuery extends ProtocolQuery {
 
   /** It failed where it cannot run again, or was passed over since one before it failed (`error` undefined). */
   giveUp(error: Error | undefined): void {
-    this.#connection.prepared.closeAgain(this.#closed);
+    // The server may have passed over their closing.
+    this.#connection.prepared.closeLater(this.#closed);
     const prepared = this.#prepared;
     if (!prepared) return;
     if (error) this.#heals(error as DatabaseError, prepared, false);

@@ -77,8 +77,8 @@ export class PreparedStatements {
     return names;
   }
 
-  /** The server may have passed over their closing. It is no error to close what is not there. */
-  closeAgain(names: readonly string[]): void {
+  /** Has names closed with the next request. It is no error if the server does not know them. */
+  closeLater(names: readonly string[]): void {
     this.#evicted.push(...names);
   }
 
@@ -86,7 +86,7 @@ export class PreparedStatements {
   forget(statement: Statement, prepared: PreparedStatement): void {
     if (this.#statements.get(statement) !== prepared) return;
     this.#statements.delete(statement);
-    this.closeAgain([prepared.name]);
+    this.closeLater([prepared.name]);
   }
 
   /** The session has none any more. */
@@ -106,6 +106,6 @@ export class PreparedStatements {
     for (const entry of this.#statements) if (oldest && entry[1].lastUse < oldest[1].lastUse) oldest = entry;
     if (!oldest) return;
     this.#statements.delete(oldest[0]);
-    this.#evicted.push(oldest[1].name);
+    this.closeLater([oldest[1].name]);
   }
 }

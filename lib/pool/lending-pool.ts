@@ -12,7 +12,7 @@ import type { BorrowedConnection } from './connection-source.js';
 import { PgLease } from './lease.js';
 import { resolveBounds, type ResolvedPoolOptions } from './pool-options.js';
 import type { PoolStats } from './pool-stats.js';
-import { runOnce } from './pooled-submittable.js';
+import { runSubmittable } from './pooled-submittable.js';
 import { queryInAnyForm, type QueryRunner } from './query-forms.js';
 import { PooledStatement, type QueryCallback, type StatementPool } from './pooled-statement.js';
 import type { UnpooledClient } from './unpooled-client.js';
@@ -130,13 +130,12 @@ export class LendingPool extends pg.Pool {
       run: (config, values, tell) => this.#run(config, values, tell),
       submit: (submittable, args) => {
         const acquiring = this.#engine.acquire(this.#callSites.take());
-        runOnce(acquiring, (leased) => this.#borrowed(leased), submittable, args);
+        runSubmittable(acquiring, (leased) => this.#borrowed(leased), submittable, args);
       },
     };
     this.#statementPool = {
       name,
       engine: this.#engine,
-      statements,
       clock,
       arrival: new Arrival(clock),
       way: new Way(clock),

@@ -1,7 +1,6 @@
 import { AsyncResource } from 'node:async_hooks';
 import type { PgClient } from '../client/pg-client.js';
 import type { PlainQuery } from '../client/plain-query.js';
-import type { StatementCatalog } from '../client/statement-catalog.js';
 import { PgModuleError } from '../errors/pg-module.error.js';
 import type { Arrival } from '../util/arrival.js';
 import type { Clock } from '../util/clock.js';
@@ -17,7 +16,6 @@ export type QueryCallback = (error: Error | null | undefined, result?: unknown) 
 export interface StatementPool {
   readonly name: string;
   readonly engine: PoolEngine<PgClient>;
-  readonly statements: StatementCatalog;
   readonly clock: Clock;
   readonly arrival: Arrival;
   readonly way: Way;
@@ -105,7 +103,7 @@ export class PooledStatement implements Waiter<Leased<PgClient>> {
   #done(leased: Leased<PgClient>, error: Error | null | undefined, result: unknown): void {
     const { engine, way, arrival } = this.#pool;
     const now = arrival.now();
-    this.#plain?.statement.ran(way.serverMillis(this.#sentAt, leased.answeredAt, now));
+    this.#plain?.statement.ran(way.measure(this.#sentAt, leased.answeredAt, now));
     leased.answeredAt = now;
     if (leased.load === 0 || this.joinMillis === undefined) engine.release(leased, false);
     else {

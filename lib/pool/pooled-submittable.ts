@@ -26,17 +26,10 @@ export function isSubmittable(config: unknown): config is Submittable {
 /**
  * Runs a Submittable on a connection, which is its own until the server is ready for the next statement. One that has been
  * ended before its turn is not sent: nobody would ever end it on the connection.
+ *
+ * @param toBorrowed makes a connection of what was acquired, in the turn in which it is there
  */
-export function runSubmittable(
-  borrowing: Promise<BorrowedConnection>,
-  submittable: Submittable,
-  args: unknown[],
-): void {
-  runOnce(borrowing, (borrowed) => borrowed, submittable, args);
-}
-
-/** {@link runSubmittable} as soon as there is what `toBorrowed` makes a connection of: it is sent in the same turn. */
-export function runOnce<T>(
+export function runSubmittable<T>(
   acquiring: Promise<T>,
   toBorrowed: (acquired: T) => BorrowedConnection,
   submittable: Submittable,

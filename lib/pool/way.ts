@@ -18,14 +18,14 @@ export class Way {
   }
 
   /**
-   * How long a statement has taken the server, which began with it when it had come there, or when it was done with the
-   * one before it. All on the clock.
+   * Takes note of a statement that has been answered. All on the clock.
    *
    * @param sentAt when it was sent
    * @param freeAt when the answer before it came on its connection
-   * @param answeredAt when its own came. Not later than the truth, but it may be earlier: see {@link Arrival}
+   * @param answeredAt when its own came; an Arrival's, which is the truth or earlier
+   * @returns how long it has taken the server, which began with it when it had come there, or was done with the one before it
    */
-  serverMillis(sentAt: number, freeAt: number, answeredAt: number): number {
+  measure(sentAt: number, freeAt: number, answeredAt: number): number {
     if (freeAt <= sentAt) this.#millis *= GROWTH;
     if (answeredAt - sentAt < this.#millis) this.#millis = Math.min(this.#millis, this.#clock.now() - sentAt);
     return Math.max(0, answeredAt - Math.max(sentAt + this.#millis, freeAt));

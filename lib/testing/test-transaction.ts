@@ -58,7 +58,7 @@ export class TestTransaction implements PinnedPool {
         (error: unknown) => process.nextTick(told, error),
       );
     },
-    submit: (submittable, args) => runSubmittable(this.borrow(), submittable, args),
+    submit: (submittable, args) => runSubmittable(this.borrow(), (borrowed) => borrowed, submittable, args),
   };
 
   constructor(pool: PgPool, root: PgTransaction, options: { patienceMillis: number; allowConnect: boolean }) {

@@ -61,7 +61,7 @@ export class PgTransaction implements ConnectionSource {
     },
     submit: (submittable, args) => {
       bindToHere(submittable);
-      runSubmittable(this.borrow(), submittable, args);
+      runSubmittable(this.borrow(), (borrowed) => borrowed, submittable, args);
     },
     promised: (answer) => {
       if (this.#newest) this.#newest.silence = () => void answer.catch(() => undefined);

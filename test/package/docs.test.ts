@@ -72,14 +72,24 @@ function diagnosticsOf(sources: readonly Block[]): Map<string, string[]> {
   return found;
 }
 
-const { name, scripts, workspaces } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as {
-  name: string;
-  scripts: Record<string, string>;
-  workspaces: string[];
-};
+interface Manifest {
+  readonly name: string;
+  readonly scripts: Readonly<Record<string, string>>;
+  readonly workspaces: readonly string[];
+}
+
+function manifestOf(folder: string): Manifest {
+  return JSON.parse(readFileSync(join(ROOT, folder, 'package.json'), 'utf8')) as Manifest;
+}
+
+const { name, scripts, workspaces } = manifestOf('.');
 
 /** What a shell block may say: each form is one that exists, so that a renamed script or folder shows here. */
 function isKnownCommand(command: string): boolean {
+  const [, elsewhere, itsScript] = /^npm (?:ci|run) --prefix (\S+)(?: ([\w:-]+))?$/.exec(command) ?? [];
+  if (elsewhere !== undefined) {
+    return existsSync(join(ROOT, elsewhere)) && (itsScript === undefined || itsScript in manifestOf(elsewhere).scripts);
+  }
   const script = /^npm run (?:--silent )?([\w:-]+)/.exec(command)?.[1];
   if (script !== undefined) return script in scripts;
   const folder = /^cd (\S+)$/.exec(command)?.[1];

@@ -300,7 +300,10 @@ describe('what flies one by one', () => {
     };
     const { told } = fly(session, plain(session, 'SELECT $1', [{ toPostgres }]), plain(session, 'SELECT 2'));
     await settle();
+    session.sent();
+    // pg calls back again, without an error, when the server is ready.
     await session.answer(parsed, ready('I'));
+    expect(session.sent()).toBe('');
     expect(told).toMatchObject([[{ message: 'mine' }, { failedAt: 0, results: [] }]]);
   });
 

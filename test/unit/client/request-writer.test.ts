@@ -11,7 +11,8 @@ afterEach(() => void vi.restoreAllMocks());
 function expectBytes(ours: Buffer, stock: Buffer): void {
   if (ours.equals(stock)) return;
   const at = ours.findIndex((byte, index) => byte !== stock[index]);
-  expect.fail(`byte ${at} of ${ours.length} differs, ${stock.length} were expected`);
+  const where = at === -1 ? 'the end' : `byte ${at}`;
+  expect.fail(`${where} differs, of ${ours.length} bytes where ${stock.length} were expected`);
 }
 
 /** As pg writes it, but for its one format for all results, which says no more than none: text. */

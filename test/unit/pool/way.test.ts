@@ -7,7 +7,7 @@ async function wayOf(millis: number): Promise<{ way: Way; clock: ManualClock }> 
   const way = new Way(clock);
   const sentAt = clock.now();
   await clock.advance(millis);
-  expect(way.serverMillis(sentAt, 0, clock.now())).toBe(0);
+  expect(way.measure(sentAt, 0, clock.now())).toBe(0);
   return { way, clock };
 }
 
@@ -20,26 +20,20 @@ it('is the shortest run, and what a statement takes longer is the time of the se
   expect(way.millis).toBe(20);
   const sentAt = clock.now();
   await clock.advance(23);
-  expect(way.serverMillis(sentAt, sentAt - 1, clock.now())).toBeCloseTo(3, 1);
+  expect(way.measure(sentAt, sentAt - 1, clock.now())).toBeCloseTo(3, 1);
 });
 
-it('is part of what a statement takes that was sent shortly before the answer to another came', async () => {
-  const { way, clock } = await wayOf(20);
-  const sentAt = clock.now();
-  await clock.advance(1);
-  const freeAt = clock.now();
-  await clock.advance(20);
+it.each([
   // 20 ms after the answer before it, of which the server had 1.
-  expect(way.serverMillis(sentAt, freeAt, clock.now())).toBe(1);
-});
-
-it('is none of what a statement takes that waited at the server', async () => {
+  ['is part of the time of one that was sent shortly before the answer to another came', 1, 20, 1],
+  ['is no part of the time of one that waited at the server', 50, 4, 4],
+])('%s', async (_, before, behind, expected) => {
   const { way, clock } = await wayOf(20);
   const sentAt = clock.now();
-  await clock.advance(50);
+  await clock.advance(before);
   const freeAt = clock.now();
-  await clock.advance(4);
-  expect(way.serverMillis(sentAt, freeAt, clock.now())).toBe(4);
+  await clock.advance(behind);
+  expect(way.measure(sentAt, freeAt, clock.now())).toBe(expected);
 });
 
 it('does not become shorter by an answer whose arrival is only known to have been later', async () => {
@@ -48,7 +42,7 @@ it('does not become shorter by an answer whose arrival is only known to have bee
   await clock.advance(5);
   const sentAt = clock.now();
   await clock.advance(30);
-  expect(way.serverMillis(sentAt, 0, turn)).toBe(0);
+  expect(way.measure(sentAt, 0, turn)).toBe(0);
   expect(way.millis).toBeCloseTo(20, 1);
 });
 
@@ -57,7 +51,7 @@ it('becomes longer with statements that waited for nothing, and not with those t
   const run = async (waited: number): Promise<void> => {
     const sentAt = clock.now();
     await clock.advance(40);
-    way.serverMillis(sentAt, sentAt + waited, clock.now());
+    way.measure(sentAt, sentAt + waited, clock.now());
   };
   for (let count = 0; count < 1_000; count++) await run(1);
   expect(way.millis).toBe(20);

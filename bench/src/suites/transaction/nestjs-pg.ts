@@ -34,11 +34,7 @@ export const batch: TransactionSubject = async (connectionString, connections) =
 
 /** From the first transaction of a process on, Node keeps track of what is in one. */
 export const tracked: TransactionSubject = async (connectionString, connections) => {
-  const pool = createPool({ connectionString, pool: { max: connections } });
-  await pool.transaction(() => pool.query(LOOK, [1]));
-  return {
-    transfer: () => Promise.reject(new Error('only to read')),
-    read: async (account) => check((await pool.query(LOOK, [account])).rows, account),
-    close: () => pool.end(),
-  };
+  const transfers = await interactive(connectionString, connections);
+  await transfers.transfer(1, 0);
+  return transfers;
 };
