@@ -109,6 +109,8 @@ export class PgClient extends pg.Client {
   readonly #fastPath: FastPath | undefined;
   readonly #parameters = new Map<string, string>();
   #fault: string | undefined;
+  /** The socket keeps the process alive. To ask the socket again costs a call out of JavaScript for each lease. */
+  #isHeld = true;
   #closing: Promise<void> | undefined;
 
   /** @internal Connections are opened by a connection factory. */
@@ -304,11 +306,14 @@ export class PgClient extends pg.Client {
 
   /** The socket keeps the process alive: the default. */
   ref(): void {
+    if (this.#isHeld) return;
+    this.#isHeld = true;
     (this.#options.stream as Partial<Socket>).ref?.();
   }
 
   /** The socket does not keep the process alive. */
   unref(): void {
+    this.#isHeld = false;
     (this.#options.stream as Partial<Socket>).unref?.();
   }
 

@@ -1,7 +1,9 @@
 import { PgModuleError } from '../errors/pg-module.error.js';
+import { Bag } from '../util/bag.js';
 import type { CallSite } from '../util/call-site.js';
 import type { Clock, Timer } from '../util/clock.js';
 import { deferred, type Deferred } from '../util/deferred.js';
+import { AbortableWaiter, Borrower } from './borrower.js';
 import { DrainDeadline } from './drain-deadline.js';
 import { Dialler, type DialFailure, type Need } from './dialler.js';
 import { LeakDetector } from './leak-detector.js';
@@ -10,13 +12,12 @@ import { acquireAborted, acquireTimeout, poolClosed, queueFull, type Holder, typ
 import { newCounters, type PoolStats } from './pool-stats.js';
 import type { ResolvedPoolOptions } from './pool-options.js';
 import type { PooledClient } from './pooled-client.js';
-import { PooledConnection, type RetireCause } from './pooled-connection.js';
+import { PooledConnection, type Leased, type RetireCause } from './pooled-connection.js';
 import { cancelPolitely, cutOff, isAlive, isClean, recycle } from './recycle.js';
 import { SharedConnections } from './shared-connections.js';
 import { WaitQueue, type Waiter } from './wait-queue.js';
 
 type Idle<C extends PooledClient> = PooledConnection<C, 'idle'>;
-export type Leased<C extends PooledClient> = PooledConnection<C, 'leased'>;
 type Resetting<C extends PooledClient> = PooledConnection<C, 'resetting'>;
 type Validating<C extends PooledClient> = PooledConnection<C, 'validating'>;
 
@@ -51,26 +52,6 @@ export interface EngineOptions<C extends PooledClient> {
 /** Causes for which no polite goodbye can be expected to be heard. */
 const DOES_NOT_ANSWER: ReadonlySet<RetireCause> = new Set(['reset', 'invalid']);
 
-/** Who waits for a connection of his own. */
-class Borrower<C extends PooledClient> implements Waiter<Leased<C>> {
-  since = 0;
-  readonly joinMillis = undefined;
-  readonly refuse: (error: Error) => void;
-  readonly #resolve: (leased: Leased<C>) => void;
-  readonly #callSite: CallSite | undefined;
-
-  constructor(resolve: (leased: Leased<C>) => void, refuse: (error: Error) => void, callSite: CallSite | undefined) {
-    this.#resolve = resolve;
-    this.refuse = refuse;
-    this.#callSite = callSite;
-  }
-
-  serve(leased: Leased<C>): void {
-    leased.callSite = this.#callSite;
-    this.#resolve(leased);
-  }
-}
-
 /**
  * The pool's rules, on any {@link PooledClient}.
  *
@@ -85,10 +66,10 @@ export class PoolEngine<C extends PooledClient> {
   readonly #clock: Clock;
 
   readonly #idle: IdleStack<C>;
-  readonly #leased = new Set<Leased<C>>();
-  readonly #resetting = new Set<Resetting<C>>();
+  readonly #leased = new Bag<Leased<C>>();
+  readonly #resetting = new Bag<Resetting<C>>();
   readonly #shared = new SharedConnections<C>();
-  readonly #validating = new Set<Validating<C>>();
+  readonly #validating = new Bag<Validating<C>>();
   readonly #waiters: WaitQueue<Leased<C>>;
   readonly #dialler: Dialler<C>;
   readonly #leaks: LeakDetector;
@@ -233,7 +214,7 @@ export class PoolEngine<C extends PooledClient> {
     const connection = signal?.aborted ? undefined : this.tryAcquire(callSite);
     if (connection) return Promise.resolve(connection);
     return new Promise((resolve, reject) => {
-      this.enqueue(new Borrower(resolve, reject, callSite), signal);
+      this.enqueue(new Borrower(callSite, (leased) => leased, resolve, reject), signal);
     });
   }
 
@@ -246,8 +227,7 @@ export class PoolEngine<C extends PooledClient> {
     }
     this.#isInUse = true;
     if (this.#waiters.length === 0) this.#dialler.endBackoff();
-    if (signal) this.#pushAbortable(waiter, signal);
-    else this.#waiters.push(waiter);
+    this.#waiters.push(signal ? this.#abortable(waiter, signal) : waiter);
     this.#validateForWaiters();
     this.#grow();
   }
@@ -264,24 +244,11 @@ export class PoolEngine<C extends PooledClient> {
     return queueFull(this.#state(), maxWaiting);
   }
 
-  #pushAbortable(waiter: Waiter<Leased<C>>, signal: AbortSignal): void {
-    const place = this.#waiters.push({
-      since: 0,
-      joinMillis: waiter.joinMillis,
-      serve: (leased) => {
-        signal.removeEventListener('abort', abort);
-        waiter.serve(leased);
-      },
-      refuse: (error) => {
-        signal.removeEventListener('abort', abort);
-        waiter.refuse(error);
-      },
+  #abortable(waiter: Waiter<Leased<C>>, signal: AbortSignal): Waiter<Leased<C>> {
+    return new AbortableWaiter(waiter, signal, (gaveUp) => {
+      this.#waiters.remove(gaveUp);
+      return this.#aborted(signal);
     });
-    const abort = (): void => {
-      this.#waiters.remove(place);
-      waiter.refuse(this.#aborted(signal));
-    };
-    signal.addEventListener('abort', abort, { once: true });
   }
 
   /**

@@ -1,3 +1,4 @@
+import type { Bag } from '../util/bag.js';
 import type { Clock, Timer } from '../util/clock.js';
 import { formatMillis } from '../util/duration.js';
 import type { PooledClient } from './pooled-client.js';
@@ -11,7 +12,7 @@ type Leased = PooledConnection<PooledClient, 'leased'>;
  */
 export class LeakDetector {
   readonly #thresholdMillis: number;
-  readonly #leases: ReadonlySet<Leased>;
+  readonly #leases: Bag<Leased>;
   readonly #clock: Clock;
   readonly #tell: (what: string, isNew: boolean) => void;
   readonly #told = new WeakSet<Leased>();
@@ -20,7 +21,7 @@ export class LeakDetector {
   /** `thresholdMillis` 0 = it does nothing. */
   constructor(
     thresholdMillis: number,
-    leases: ReadonlySet<Leased>,
+    leases: Bag<Leased>,
     clock: Clock,
     tell: (what: string, isNew: boolean) => void,
   ) {

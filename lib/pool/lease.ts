@@ -2,12 +2,13 @@ import pg from 'pg';
 import type { PgClient } from '../client/pg-client.js';
 import { PgModuleError } from '../errors/pg-module.error.js';
 import { CallSite } from '../util/call-site.js';
+import type { Leased } from './pooled-connection.js';
 
 type Listener = (...args: unknown[]) => void;
 type Method = (...args: unknown[]) => unknown;
 
 /** Takes the connection of a lease back. */
-type GiveBack = (retire: boolean, error: Error | undefined) => void;
+export type GiveBack = (leased: Leased<PgClient>, retire: boolean, error: Error | undefined) => void;
 
 /** Methods of a client that a lease passes on as they are. */
 const METHODS = [
@@ -55,6 +56,7 @@ const LeaseBase = Inert as unknown as new () => PgClient;
  */
 export class PgLease extends LeaseBase implements pg.PoolClient {
   readonly #client: PgClient;
+  readonly #leased: Leased<PgClient>;
   readonly #giveBack: GiveBack;
   readonly #callSite: CallSite | undefined;
   #listeners: [event: string | symbol, listener: Listener][] | undefined;
@@ -64,11 +66,12 @@ export class PgLease extends LeaseBase implements pg.PoolClient {
   #tainted = false;
 
   /** @internal */
-  constructor(client: PgClient, giveBack: GiveBack, callSite: CallSite | undefined) {
+  constructor(leased: Leased<PgClient>, giveBack: GiveBack) {
     super();
-    this.#client = client;
+    this.#client = leased.client;
+    this.#leased = leased;
     this.#giveBack = giveBack;
-    this.#callSite = callSite;
+    this.#callSite = leased.callSite;
   }
 
   static {
@@ -129,11 +132,20 @@ export class PgLease extends LeaseBase implements pg.PoolClient {
    */
   release(error?: Error | boolean | null): void {
     if (this.#released) throw this.#deadError();
-    this.#forget(undefined, undefined);
-    this.#released = true;
     // Whoever has a call site for the acquire was within the budget.
     if (this.#callSite) this.#releasedAt = new CallSite();
-    this.#giveBack(Boolean(error) || this.#tainted, error instanceof Error ? error : undefined);
+    this.#end(error);
+  }
+
+  /** @internal {@link PgLease.release} by the library itself, of what nobody else holds: no stack will be asked for. */
+  handBack(retire: boolean): void {
+    this.#end(retire);
+  }
+
+  #end(error: Error | boolean | null | undefined): void {
+    this.#forget(undefined, undefined);
+    this.#released = true;
+    this.#giveBack(this.#leased, Boolean(error) || this.#tainted, error instanceof Error ? error : undefined);
   }
 
   get isReleased(): boolean {

@@ -2,18 +2,20 @@ import pg from 'pg';
 import type { PgClient } from '../client/pg-client.js';
 import { plainQuery } from '../client/plain-query.js';
 import { StatementCatalog } from '../client/statement-catalog.js';
-import { type CallSite, CallSiteBudget } from '../util/call-site.js';
+import { CallSiteBudget } from '../util/call-site.js';
 import { Arrival } from '../util/arrival.js';
 import type { Clock } from '../util/clock.js';
 import type { DialFailure } from './dialler.js';
-import { PoolEngine, type DrainReport, type EngineEvents, type Leased } from './engine.js';
+import { PoolEngine, type DrainReport, type EngineEvents } from './engine.js';
 import { channels, type PoolMessages } from './channels.js';
+import { Borrower } from './borrower.js';
 import type { BorrowedConnection } from './connection-source.js';
-import { PgLease } from './lease.js';
+import { PgLease, type GiveBack } from './lease.js';
 import { resolveBounds, type ResolvedPoolOptions } from './pool-options.js';
 import type { PoolStats } from './pool-stats.js';
 import { runSubmittable } from './pooled-submittable.js';
 import { queryInAnyForm, type QueryRunner } from './query-forms.js';
+import type { Leased } from './pooled-connection.js';
 import { PooledStatement, type QueryCallback, type StatementPool } from './pooled-statement.js';
 import type { UnpooledClient } from './unpooled-client.js';
 import { Way } from './way.js';
@@ -81,6 +83,8 @@ export class LendingPool extends pg.Pool {
   /** Always 0: what has expired is closed at once. */
   declare readonly expiredCount: number;
   readonly #engine: PoolEngine<PgClient>;
+  readonly #giveBack: GiveBack = (leased, retire, error) => this.#engine.release(leased, retire, error);
+  readonly #lease = (leased: Leased<PgClient>): PgLease => new PgLease(leased, this.#giveBack);
   #limits: ResolvedPoolOptions;
   readonly #callSites: CallSiteBudget;
   /** @internal What is known of the texts that its connections run. */
@@ -183,12 +187,14 @@ export class LendingPool extends pg.Pool {
     const callSite = this.#callSites.take();
     const leased = signal?.aborted ? undefined : this.#engine.tryAcquire(callSite);
     if (leased) {
-      const client = this.#lease(leased, callSite);
+      const client = this.#lease(leased);
       if (!callback) return Promise.resolve(client);
       process.nextTick(tellBorrower, callback, client);
       return undefined;
     }
-    const lease = this.#engine.acquire(callSite, signal).then((later) => this.#lease(later, callSite));
+    const lease = new Promise<PgLease>((resolve, reject) => {
+      this.#engine.enqueue(new Borrower(callSite, this.#lease, resolve, reject), signal);
+    });
     if (!callback) return lease;
     lease.then(
       (client) => process.nextTick(tellBorrower, callback, client),
@@ -330,10 +336,6 @@ export class LendingPool extends pg.Pool {
       this.#publish('query', { pool: this.name, text, millis: this.#clock.now() - began, error: error ?? undefined });
       tell(error, result);
     };
-  }
-
-  #lease(leased: Leased<PgClient>, callSite: CallSite | undefined): PgLease {
-    return new PgLease(leased.client, (retire, error) => this.#engine.release(leased, retire, error), callSite);
   }
 
   #borrowed(leased: Leased<PgClient>): BorrowedConnection {

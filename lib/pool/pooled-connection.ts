@@ -42,6 +42,8 @@ export class PooledConnection<C extends PooledClient, S extends ConnectionState 
   condemned: RetireCause | undefined;
   /** How often it has been lent. */
   uses = 0;
+  /** In the bag of those in its state. */
+  place = -1;
   /** Statements of pool.query() that travel together on it; 0 = it has one borrower, or none. */
   load = 0;
   /** What the server will need for them, in milliseconds. */
@@ -109,3 +111,6 @@ export class PooledConnection<C extends PooledClient, S extends ConnectionState 
     return this as unknown as PooledConnection<C, T>;
   }
 }
+
+/** One that is lent. */
+export type Leased<C extends PooledClient> = PooledConnection<C, 'leased'>;

@@ -4,9 +4,10 @@ import type { PlainQuery } from '../client/plain-query.js';
 import { PgModuleError } from '../errors/pg-module.error.js';
 import type { Arrival } from '../util/arrival.js';
 import type { Clock } from '../util/clock.js';
-import type { Leased, PoolEngine } from './engine.js';
+import type { PoolEngine } from './engine.js';
+import type { Leased } from './pooled-connection.js';
 import { cancelPolitely } from './recycle.js';
-import type { Waiter } from './wait-queue.js';
+import { Waiter } from './wait-queue.js';
 import type { Way } from './way.js';
 
 /** pg itself passes `null` where there is no error. */
@@ -29,8 +30,7 @@ type Method = (...args: unknown[]) => unknown;
 /**
  * One `pool.query()`: it takes a connection, or a place on one that is working, or waits for one; runs; and gives it back.
  */
-export class PooledStatement implements Waiter<Leased<PgClient>> {
-  since = 0;
+export class PooledStatement extends Waiter<Leased<PgClient>> {
   readonly joinMillis: number | undefined;
   readonly #pool: StatementPool;
   readonly #config: object | string;
@@ -51,6 +51,7 @@ export class PooledStatement implements Waiter<Leased<PgClient>> {
     mayJoin: boolean,
     tell: QueryCallback,
   ) {
+    super();
     this.#pool = pool;
     this.#config = config;
     this.#values = values;

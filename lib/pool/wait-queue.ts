@@ -1,14 +1,16 @@
-import { Fifo, type Place } from '../util/fifo.js';
+import { Fifo, type Linked } from '../util/fifo.js';
 import type { Clock, Timer } from '../util/clock.js';
 
-/** A borrower in the queue. */
-export interface Waiter<T> {
+/** A borrower in the queue: one object for each, since there may be many. */
+export abstract class Waiter<T> implements Linked<Waiter<T>> {
+  previous: Waiter<T> | undefined = undefined;
+  next: Waiter<T> | undefined = undefined;
   /** Since when it waits, on the engine's clock; the queue sets it. */
-  since: number;
+  since = 0;
   /** How long the server will take, in milliseconds, if it may join others on a connection that is working. */
-  readonly joinMillis: number | undefined;
-  serve(value: T): void;
-  refuse(error: Error): void;
+  abstract readonly joinMillis: number | undefined;
+  abstract serve(value: T): void;
+  abstract refuse(error: Error): void;
 }
 
 /**
@@ -37,16 +39,15 @@ export class WaitQueue<T> {
     return this.#waiters.head;
   }
 
-  push(waiter: Waiter<T>): Place<Waiter<T>> {
+  push(waiter: Waiter<T>): void {
     waiter.since = this.#clock.now();
-    const place = this.#waiters.push(waiter);
+    this.#waiters.push(waiter);
     this.#arm();
-    return place;
   }
 
   /** A waiter gives up. It must still be here. */
-  remove(place: Place<Waiter<T>>): void {
-    this.#waiters.remove(place);
+  remove(waiter: Waiter<T>): void {
+    this.#waiters.remove(waiter);
     if (this.#waiters.length === 0) this.#disarm();
   }
 

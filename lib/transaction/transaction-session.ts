@@ -309,7 +309,7 @@ export class TransactionSession {
     const { client } = this;
     if (client.isReleased) return;
     const isClean = client.isReady && client.getTransactionStatus() === 'I';
-    client.release(this.#isBroken || !isClean);
+    client.handBack(this.#isBroken || !isClean);
   }
 
   /** Has the server cancel what runs; the turn passes on when it is over. */

@@ -1,16 +1,13 @@
-interface Node<T> {
-  value: T;
-  previous: Node<T> | undefined;
-  next: Node<T> | undefined;
+/** What can be in a {@link Fifo}, in one at a time. Its neighbours there are the queue's business. */
+export interface Linked<T> {
+  previous: T | undefined;
+  next: T | undefined;
 }
 
-/** An entry's place in a {@link Fifo}: lets it leave from the middle in constant time. */
-export type Place<T> = Node<T>;
-
-/** First in, first out; every operation is O(1), leaving from the middle included. */
-export class Fifo<T> {
-  #head: Node<T> | undefined;
-  #tail: Node<T> | undefined;
+/** First in, first out; every operation is O(1), leaving from the middle included, and none makes garbage. */
+export class Fifo<T extends Linked<T>> {
+  #head: T | undefined;
+  #tail: T | undefined;
   #length = 0;
 
   get length(): number {
@@ -18,32 +15,31 @@ export class Fifo<T> {
   }
 
   get head(): T | undefined {
-    return this.#head?.value;
+    return this.#head;
   }
 
-  push(value: T): Place<T> {
-    const node: Node<T> = { value, previous: this.#tail, next: undefined };
-    if (this.#tail) this.#tail.next = node;
-    else this.#head = node;
-    this.#tail = node;
+  /** It must be in no queue. */
+  push(item: T): void {
+    item.previous = this.#tail;
+    if (this.#tail) this.#tail.next = item;
+    else this.#head = item;
+    this.#tail = item;
     this.#length++;
-    return node;
   }
 
   shift(): T | undefined {
-    const node = this.#head;
-    if (!node) return undefined;
-    this.remove(node);
-    return node.value;
+    const item = this.#head;
+    if (item) this.remove(item);
+    return item;
   }
 
-  /** The place must be one of this queue's, and not have left yet. */
-  remove(node: Place<T>): void {
-    if (node.previous) node.previous.next = node.next;
-    else this.#head = node.next;
-    if (node.next) node.next.previous = node.previous;
-    else this.#tail = node.previous;
-    node.previous = node.next = undefined;
+  /** It must be in this queue. */
+  remove(item: T): void {
+    if (item.previous) item.previous.next = item.next;
+    else this.#head = item.next;
+    if (item.next) item.next.previous = item.previous;
+    else this.#tail = item.previous;
+    item.previous = item.next = undefined;
     this.#length--;
   }
 }

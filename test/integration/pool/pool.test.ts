@@ -116,6 +116,24 @@ describe('connect', () => {
     expect((await pool.query<{ n: number }>('SELECT 2 AS n')).rows).toEqual([{ n: 2 }]);
   });
 
+  it('lends a connection that keeps the process alive, whatever its last borrower and its rest have made of it', async () => {
+    for (const allowExitOnIdle of [false, true]) {
+      await using pool = openPool('held', { pool: { max: 1, allowExitOnIdle } });
+      const isHeld = (client: pg.PoolClient): boolean =>
+        (
+          client as unknown as { connection: { stream: { _handle: { hasRef(): boolean } } } }
+        ).connection.stream._handle.hasRef();
+      const first = await pool.connect();
+      expect(isHeld(first)).toBe(true);
+      first.unref();
+      expect(isHeld(first)).toBe(false);
+      first.release();
+      const second = await pool.connect();
+      expect(isHeld(second)).toBe(true);
+      second.release();
+    }
+  });
+
   it('keeps the connection after an error, released in the very callback of the error', async () => {
     await using pool = openPool('callback', { pool: { max: 1 } });
     const pid = await pidOf(pool);

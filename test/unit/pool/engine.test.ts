@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { PgModuleError } from '../../../lib/errors/pg-module.error.js';
 import { CallSite } from '../../../lib/util/call-site.js';
-import { PoolEngine, type Leased } from '../../../lib/pool/engine.js';
+import { PoolEngine } from '../../../lib/pool/engine.js';
+import type { Leased } from '../../../lib/pool/pooled-connection.js';
 import type { RetireCause } from '../../../lib/pool/pooled-connection.js';
 import { resolvePoolOptions, type PoolOptions } from '../../../lib/pool/pool-options.js';
 import { FakeClient } from '../../support/fake-client.js';

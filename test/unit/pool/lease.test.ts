@@ -5,6 +5,7 @@ import { describe, expect, it, vi } from 'vitest';
 import { PgClient } from '../../../lib/client/pg-client.js';
 import { StatementCatalog } from '../../../lib/client/statement-catalog.js';
 import { PgLease } from '../../../lib/pool/lease.js';
+import { PooledConnection } from '../../../lib/pool/pooled-connection.js';
 import { CallSite } from '../../../lib/util/call-site.js';
 
 function client(): PgClient {
@@ -28,9 +29,12 @@ function client(): PgClient {
 
 function lend(): { lease: PgLease; connection: PgClient; returned: [boolean, Error | undefined][] } {
   const returned: [boolean, Error | undefined][] = [];
-  const connection = client();
-  const giveBack = (retire: boolean, error: Error | undefined): void => void returned.push([retire, error]);
-  return { lease: new PgLease(connection, giveBack, undefined), connection, returned };
+  const leased = PooledConnection.opened(client(), Infinity, 0).lend(undefined, 0);
+  const lease = new PgLease(leased, (connection, retire, error) => {
+    expect(connection).toBe(leased);
+    returned.push([retire, error]);
+  });
+  return { lease, connection: leased.client, returned };
 }
 
 describe('a lease', () => {
@@ -72,7 +76,7 @@ describe('a lease', () => {
 
   it('tells where it was taken and where it was released, with both stacks', () => {
     const taken = (() => new CallSite())();
-    const lease = new PgLease(client(), () => undefined, taken);
+    const lease = new PgLease(PooledConnection.opened(client(), Infinity, 0).lend(taken, 0), () => undefined);
     const giveBackEarly = (): void => lease.release();
     giveBackEarly();
     let error: Error | undefined;

@@ -1,6 +1,17 @@
 import { expect, it } from 'vitest';
-import { WaitQueue } from '../../../lib/pool/wait-queue.js';
+import { Waiter, WaitQueue } from '../../../lib/pool/wait-queue.js';
 import { ManualClock } from '../../support/manual-clock.js';
+
+class Impatient extends Waiter<never> {
+  readonly joinMillis = undefined;
+  readonly serve = (): void => undefined;
+  readonly refuse: (error: Error) => void;
+
+  constructor(refused: Error[]) {
+    super();
+    this.refuse = (error) => refused.push(error);
+  }
+}
 
 it('refuses whose time is up, whatever the fractions of their times', async () => {
   // 64471.8 + 5000 is what the sum gives, and the difference to it is a little less than 5000.
@@ -9,7 +20,7 @@ it('refuses whose time is up, whatever the fractions of their times', async () =
     await clock.advance(millis);
     const queue = new WaitQueue<never>(5_000, () => new Error('timed out'), clock);
     const refused: Error[] = [];
-    queue.push({ since: 0, joinMillis: undefined, serve: () => undefined, refuse: (error) => refused.push(error) });
+    queue.push(new Impatient(refused));
     let turns = 0;
     const count = clock.setTimeout.bind(clock);
     clock.setTimeout = (...args) => {

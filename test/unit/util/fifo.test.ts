@@ -1,6 +1,10 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { Fifo } from '../../../lib/util/fifo.js';
+import { Fifo, type Linked } from '../../../lib/util/fifo.js';
+
+interface Item extends Linked<Item> {
+  readonly name: number;
+}
 
 it('behaves like an array from which anyone may leave', () => {
   const step = fc.oneof(
@@ -10,20 +14,19 @@ it('behaves like an array from which anyone may leave', () => {
   );
   fc.assert(
     fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
-      const fifo = new Fifo<number>();
-      const model: number[] = [];
-      const places = new Map<number, ReturnType<typeof fifo.push>>();
+      const fifo = new Fifo<Item>();
+      const model: Item[] = [];
       let next = 0;
       for (const action of steps) {
         if (action.kind === 'push') {
-          model.push(next);
-          places.set(next, fifo.push(next++));
+          const item = { name: next++, previous: undefined, next: undefined };
+          model.push(item);
+          fifo.push(item);
         } else if (action.kind === 'shift') {
           expect(fifo.shift()).toBe(model.shift());
         } else {
-          const [value] = model.splice(action.index, 1);
-          const place = value === undefined ? undefined : places.get(value);
-          if (place) fifo.remove(place);
+          const [item] = model.splice(action.index, 1);
+          if (item) fifo.remove(item);
         }
         expect(fifo.length).toBe(model.length);
         expect(fifo.head).toBe(model[0]);
