@@ -43,6 +43,16 @@ class Sums {
 @Module({ imports: [PgModule.forRoot(options)], providers: [Sums] })
 class AppModule {}
 
+/** What the second release of a connection is told. */
+function released(client: { release(): void }): string {
+  try {
+    client.release();
+  } catch (error) {
+    return (error as Error).message;
+  }
+  return 'nothing';
+}
+
 async function main(): Promise<void> {
   const app = await NestFactory.createApplicationContext(AppModule, { logger: ['warn', 'error'] });
   const sums = app.get(Sums);
@@ -51,6 +61,9 @@ async function main(): Promise<void> {
 
   const pool = createPool(options);
   const { rows } = await pool.query<{ one: number }>('select 1 as one');
+  const client = await pool.connect();
+  client.release();
+  const stacks = released(client);
   await pool.end();
 
   const refusal: unknown = await sums.add(1, 1).catch((error: unknown) => error);
@@ -60,6 +73,7 @@ async function main(): Promise<void> {
       one: rows[0]!.one,
       isPgPool: pool instanceof pg.Pool,
       sameByToken: sums.same === app.get<PgPool>(PG_POOL),
+      stacks,
       refusal: refusal instanceof PgModuleError ? refusal.code : String(refusal),
     }),
   );
@@ -112,6 +126,13 @@ describe('the packed tarball', () => {
     expect(packed).toContain('dist/index.js');
     expect(packed).toContain('dist/index.d.ts');
     expect(packed).toContain('dist/testing/index.js');
+    // Node.js reads file by file when an application starts.
+    expect(packed.filter((path) => path.endsWith('.js')).sort()).toEqual([
+      'dist/cls/index.js',
+      'dist/index.js',
+      'dist/internal/nestjs-pg.js',
+      'dist/testing/index.js',
+    ]);
     expect(packed.filter((path) => !/\.(js|d\.ts)$/.test(path) && path.startsWith('dist/'))).toEqual([]);
   });
 
@@ -166,6 +187,10 @@ describe('the packed tarball', () => {
         one: 1,
         isPgPool: true,
         sameByToken: true,
+        // The frames of the package are left out: its own are known by their folder.
+        stacks: expect.stringMatching(
+          /\nTaken:\n {4}at .*application\.js[^]*\nReleased:\n {4}at .*application\.js[^]*\nUsed again:$/,
+        ) as string,
         refusal: 'PG_POOL_CLOSED',
       });
     });
