@@ -69,31 +69,27 @@ export class Bench {
     operation: (caller: number) => Promise<void>,
     warmUp = 0,
   ): Promise<Load & { p50Millis: number; p99Millis: number }> {
-    const { millis, warmUpMillis, heatMillis, heat } = this.profile;
-    const call = async (goesOn: (now: number) => boolean, took: number[]): Promise<void> => {
-      const one = async (caller: number): Promise<void> => {
-        for (let began = performance.now(); goesOn(began);) {
-          await operation(caller);
-          const now = performance.now();
-          took.push(now - began);
-          began = now;
-        }
-      };
-      await Promise.all(Array.from({ length: concurrency }, (_, caller) => one(caller)));
-    };
-    const began = performance.now();
-    const heating: number[] = [];
-    await call(
-      (now) => now < began + warmUpMillis || (heating.length < warmUp * heat && now < began + heatMillis),
-      heating,
-    );
+    await this.warm(concurrency, operation, warmUp);
     const took: number[] = [];
     const load = await this.#load(async () => {
-      const end = performance.now() + millis;
-      await call((now) => now < end, took);
+      const end = performance.now() + this.profile.millis;
+      await call(concurrency, operation, (now) => now < end, took);
       return took.length;
     });
     return { ...load, p50Millis: quantile(took, 0.5), p99Millis: quantile(took, 0.99) };
+  }
+
+  /** The warm-up by itself, for operations that take so long where they are measured that they would never get warm. */
+  async warm(concurrency: number, operation: (caller: number) => Promise<void>, operations: number): Promise<void> {
+    const { warmUpMillis, heatMillis, heat } = this.profile;
+    const began = performance.now();
+    const heating: number[] = [];
+    await call(
+      concurrency,
+      operation,
+      (now) => now < began + warmUpMillis || (heating.length < operations * heat && now < began + heatMillis),
+      heating,
+    );
   }
 
   /** At least once. */
@@ -123,4 +119,22 @@ export class Bench {
       serverCpuMicros: server === undefined ? undefined : server / operations,
     };
   }
+}
+
+/** So many callers, each of which does one operation after the other; how long each took goes to `took`. */
+async function call(
+  concurrency: number,
+  operation: (caller: number) => Promise<void>,
+  goesOn: (now: number) => boolean,
+  took: number[],
+): Promise<void> {
+  const one = async (caller: number): Promise<void> => {
+    for (let began = performance.now(); goesOn(began);) {
+      await operation(caller);
+      const now = performance.now();
+      took.push(now - began);
+      began = now;
+    }
+  };
+  await Promise.all(Array.from({ length: concurrency }, (_, caller) => one(caller)));
 }

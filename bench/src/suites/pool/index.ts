@@ -1,10 +1,11 @@
 import { defineSuite, type Goal } from '../../harness/suite.js';
+import type { Summary } from '../../harness/summary.js';
 import { acquire, IDLE_CELLS } from './acquire.js';
 import { burst } from './burst.js';
 import { failing } from './failing.js';
 import { memory } from './memory.js';
 import type { OpenPool } from './subject.js';
-import { GIVEN_UP_FEW, GIVEN_UP_MANY, SERVED_FEW, SERVED_MANY, waiters } from './waiters.js';
+import { ALONE_FEW, ALONE_MANY, GIVEN_UP_FEW, GIVEN_UP_MANY, SERVED_FEW, SERVED_MANY, waiters } from './waiters.js';
 
 const OURS = 'nestjs-pg';
 const STOCK = 'pg-pool';
@@ -29,12 +30,15 @@ const burstGoal = (metric: string, atMost: number): Goal => ({
   atMost,
 });
 
+/** What one of many takes, as a multiple of what one of few does. */
+function growth(summary: Summary, metric: string, few: string, many: string): number | undefined {
+  const [one, other] = [few, many].map((name) => summary.value('waiters', name, metric, OURS));
+  return one === undefined || other === undefined ? undefined : other / one;
+}
+
 const growthGoal = (title: string, metric: string, few: string, many: string): Goal => ({
   title,
-  value: (summary) => {
-    const [one, other] = [few, many].map((name) => summary.value('waiters', name, metric, OURS));
-    return one === undefined || other === undefined ? undefined : other / one;
-  },
+  value: (summary) => growth(summary, metric, few, many),
   atMost: 1.5,
 });
 
@@ -59,6 +63,15 @@ export const poolSuite = defineSuite<OpenPool>({
       atMost: 0,
     },
     growthGoal('waiters served: time per waiter, 100,000 to 1,000', 'time', SERVED_FEW.name, SERVED_MANY.name),
+    {
+      title: 'waiters served: the same, as a multiple of what it is for promises alone',
+      value: (summary) => {
+        const ours = growth(summary, 'time', SERVED_FEW.name, SERVED_MANY.name);
+        const floor = growth(summary, 'time', ALONE_FEW.name, ALONE_MANY.name);
+        return ours === undefined || floor === undefined ? undefined : ours / floor;
+      },
+      atMost: 1.5,
+    },
     growthGoal('waiters served: time without GC', 'time without GC', SERVED_FEW.name, SERVED_MANY.name),
     growthGoal(
       'waiters timed out: CPU per waiter, 100,000 to 1,000',

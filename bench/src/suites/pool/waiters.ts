@@ -71,6 +71,35 @@ function cell(
   return { name: `${name}, ${waiters.toLocaleString('en')} queued`, measure };
 }
 
+/** A queue that does nothing but settle promises, each when the one before has been: no pool of promises does less. */
+async function settled(promises: number): Promise<void> {
+  const queue: (() => void)[] = [];
+  await new Promise<void>((resolve) => {
+    let head = 0;
+    const next = (): void => {
+      if (head === promises) resolve();
+      else queue[head++]?.();
+    };
+    for (let queued = 0; queued < promises; queued++) void new Promise<void>((settle) => queue.push(settle)).then(next);
+    next();
+  });
+}
+
+/** Whatever the subject is. */
+function floorCell(promises: number, queues: number): Cell<OpenPool> {
+  const measure = async (_open: OpenPool, bench: Bench): Promise<Values> => {
+    const size = bench.count(promises);
+    const times = bench.count(queues);
+    await settled(bench.count(FEW));
+    const { millis, gcMillis } = await timeWithGc(async () => {
+      for (let time = 0; time < times; time++) await settled(size);
+    });
+    const total = size * times;
+    return { time: (millis * 1000) / total, 'time without GC': ((millis - gcMillis) * 1000) / total };
+  };
+  return { name: `promises alone, ${promises.toLocaleString('en')} queued`, measure };
+}
+
 /** To open the connection may take longer than a borrower waits. */
 async function warmPatiently(pool: pg.Pool): Promise<void> {
   for (let left = 50; left > 0; left--) {
@@ -88,6 +117,8 @@ export const SERVED_MANY = cell('served', served, MANY, 1, {}, 'timed');
 const patience = { waitMillis: GIVE_UP_MILLIS };
 export const GIVEN_UP_FEW = cell('timed out', givenUp, FEW, GIVE_UP_QUEUES, patience, 'untimed');
 export const GIVEN_UP_MANY = cell('timed out', givenUp, MANY, 1, patience, 'untimed');
+export const ALONE_FEW = floorCell(FEW, MANY / FEW);
+export const ALONE_MANY = floorCell(MANY, 1);
 
 export const waiters: Workload<OpenPool> = {
   name: 'waiters',
@@ -95,12 +126,13 @@ export const waiters: Workload<OpenPool> = {
     'Borrowers queue for the only connection, which somebody holds. Either it is given back, and they are served one ' +
     `after the other, or they give up after ${GIVE_UP_MILLIS} ms. Per waiter, from its call to its end; of those who give ` +
     'up only the CPU time, since their time is their patience. Many promises that are pending at once live long enough ' +
-    'for the garbage collector to move each of them: that is in the time, and left out of the time without GC.',
+    'for the garbage collector to move each of them: that is in the time, and left out of the time without GC. "Promises ' +
+    'alone" is a queue with no pool at all, whoever the subject is.',
   metrics: {
     time: { unit: 'µs', better: 'less' },
     'time without GC': { unit: 'µs', better: 'less' },
     'client CPU': { unit: 'µs', better: 'less' },
   },
-  cells: [SERVED_FEW, SERVED_MANY, GIVEN_UP_FEW, GIVEN_UP_MANY],
+  cells: [SERVED_FEW, SERVED_MANY, ALONE_FEW, ALONE_MANY, GIVEN_UP_FEW, GIVEN_UP_MANY],
   rounds: { quick: 1, record: 4 },
 };
