@@ -1,10 +1,10 @@
 import { existsSync } from 'node:fs';
-import { withDefaults } from './config/config-context.js';
+import { isSocketDirectory, withDefaults } from './config/config-context.js';
 import { KEYWORD_NAMES, KEYWORDS, type Keyword } from './config/keywords.js';
 import { CONNECTION_SETTING_KEYS } from './config/resolve-config.js';
 import type { PemSource, ResolvedConfig, SettingSource, TargetSessionAttrs } from './config/resolved-config.js';
 import { SettingLayers } from './config/setting-layers.js';
-import { attemptsOf, formatHost, isSocketDirectory, type Attempt } from './connect/attempt.js';
+import { attemptsOf, formatHost, type Attempt } from './connect/attempt.js';
 import { protectionOf, type Protection, type TlsProtection } from './connect/protection.js';
 import { Secret } from './errors/secret.js';
 import { resolveModuleOptions, type PgModuleOptions, type ResolvedModuleOptions } from './pg.options.js';

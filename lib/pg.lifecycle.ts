@@ -3,7 +3,7 @@ import type { BeforeApplicationShutdown, OnApplicationShutdown, OnModuleInit } f
 import { ModuleRef } from '@nestjs/core';
 import { isIP } from 'node:net';
 import type { PgClient } from './client/pg-client.js';
-import { isSocketDirectory } from './connect/attempt.js';
+import { isSocketDirectory } from './config/config-context.js';
 import { PgConnectError } from './connect/connect.error.js';
 import type { Connector } from './connect/connection-factory.js';
 import { PgModuleError } from './errors/pg-module.error.js';

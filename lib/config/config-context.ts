@@ -89,6 +89,7 @@ export function pathOf(context: ConfigContext): PlatformPath {
 }
 
 /** A host that names a directory of Unix sockets (or, with `@`, of abstract ones). */
-export function isSocketDirectory(host: string, platform: NodeJS.Platform): boolean {
+export function isSocketDirectory(host: string | undefined, platform = process.platform): boolean {
+  if (host === undefined) return false;
   return host.startsWith('/') || host.startsWith('@') || (platform === 'win32' && /^[A-Za-z]:[\\/]/.test(host));
 }

@@ -28,11 +28,6 @@ export function shuffled<T>(items: readonly T[], random: () => number): T[] {
   return result;
 }
 
-/** The directory of a Unix socket (`/...`), or an abstract name (`@...`). */
-export function isSocketDirectory(host: string | undefined): boolean {
-  return host !== undefined && (host.startsWith('/') || host.startsWith('@'));
-}
-
 /** `db.example:5432`, `[::1]:5432`, `/run/postgresql:5432`: for messages. */
 export function formatHost(entry: Pick<HostEntry, 'host' | 'hostaddr' | 'port'>): string {
   const host = entry.host ?? entry.hostaddr ?? 'localhost';

@@ -1,7 +1,7 @@
 import pg from 'pg';
+import { isSocketDirectory } from '../config/config-context.js';
 import type { SettingSource } from '../config/resolved-config.js';
 import { PgModuleError } from '../errors/pg-module.error.js';
-import { isSocketDirectory } from './attempt.js';
 import type { ConnectPhase, FailedAttempt } from './connect.error.js';
 import { NegotiationError } from './dial.js';
 

@@ -1,9 +1,10 @@
 import { PgClient } from '../client/pg-client.js';
+import { isSocketDirectory } from '../config/config-context.js';
 import { PgModuleError } from '../errors/pg-module.error.js';
 import { tlsAttempts } from '../tls/ssl-mode.js';
 import { Deadline } from '../util/deadline.js';
 import { formatMillis } from '../util/duration.js';
-import { attemptsOf, isSocketDirectory, type Attempt } from './attempt.js';
+import { attemptsOf, type Attempt } from './attempt.js';
 import { PgConnectError, type FailedAttempt } from './connect.error.js';
 import type { DialTarget } from './dial.js';
 import { asError, Failure } from './failure.js';

@@ -1,8 +1,9 @@
 import dns from 'node:dns/promises';
 import net from 'node:net';
+import { isSocketDirectory } from '../config/config-context.js';
 import type { HostEntry } from '../config/resolved-config.js';
 import { withSignal } from '../util/deadline.js';
-import { isSocketDirectory, shuffled } from './attempt.js';
+import { shuffled } from './attempt.js';
 import type { DialTarget } from './dial.js';
 import type { Opener, OpenOptions } from './opener.js';
 

@@ -15,6 +15,8 @@ export interface Ending {
   complete(): Promise<void>;
   /** Never rejects. */
   rollBack(): Promise<void>;
+  /** It is over, either way. */
+  over?(): void;
 }
 
 /** Runs the work of a transaction and ends it: completed if the work returns, rolled back if anything fails. */
@@ -25,8 +27,8 @@ export async function conduct<T>(
   ending: Ending,
 ): Promise<T> {
   try {
-    const working = call(work);
-    const result = await (signal ? withSignal(working, signal) : working);
+    const working = work();
+    const result = await (signal ? withSignal(Promise.resolve(working), signal) : working);
     transaction.assertQuiet();
     await ending.complete();
     transaction.end('it has been completed');
@@ -36,9 +38,7 @@ export async function conduct<T>(
     transaction.end(isReason ? error : 'it was rolled back');
     await ending.rollBack();
     throw error;
+  } finally {
+    ending.over?.();
   }
-}
-
-async function call<T>(work: () => Promise<T> | T): Promise<T> {
-  return work();
 }

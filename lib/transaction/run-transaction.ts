@@ -46,19 +46,27 @@ export async function runTransaction<T>(
       const transaction = new PgTransaction({
         ...{ pool: pool.pool, context: pool, session, options: resolved, attempt, signal },
       });
-      return runHooks(pool, transaction, () =>
-        conduct(transaction, () => within(pool.pool, transaction, () => work(transaction)), signal, {
+      const { hooks } = transaction;
+      let result: T;
+      try {
+        result = await conduct(transaction, () => within(pool.pool, transaction, () => work(transaction)), signal, {
           complete: async () => {
             try {
-              if (await session.isFailed(signal)) throw aborted(pool.name, session.failure);
+              if (session.hasTrouble && (await session.isFailed(signal))) throw aborted(pool.name, session.failure);
               await session.commit(signal);
             } finally {
               limits.clear();
             }
           },
           rollBack: () => session.rollBack(),
-        }).finally(() => session.release()),
-      );
+          over: () => session.release(),
+        });
+      } catch (error) {
+        await runHooks(pool, hooks.rolledBack);
+        throw error;
+      }
+      if (hooks.committed.length > 0) await runHooks(pool, hooks.committed);
+      return result;
     });
   } finally {
     limits.clear();
@@ -75,18 +83,10 @@ export async function take(pool: TransactionPool, signal: AbortSignal | undefine
 }
 
 /** Runs what was asked to be run afterwards, in the context of the caller. */
-async function runHooks<T>(pool: TransactionPool, { hooks }: PgTransaction, run: () => Promise<T>): Promise<T> {
-  const warn = (error: unknown): void =>
-    pool.warn(`Pool "${pool.name}": a hook that runs after a transaction threw: ${String(error)}`);
-  let result: T;
-  try {
-    result = await run();
-  } catch (error) {
-    await TransactionHooks.run(hooks.rolledBack, warn);
-    throw error;
-  }
-  await TransactionHooks.run(hooks.committed, warn);
-  return result;
+function runHooks(pool: TransactionPool, hooks: readonly (() => unknown)[]): Promise<void> {
+  return TransactionHooks.run(hooks, (error) =>
+    pool.warn(`Pool "${pool.name}": a hook that runs after a transaction threw: ${String(error)}`),
+  );
 }
 
 /** Tries again for as long, and as often, as `retry` says. */

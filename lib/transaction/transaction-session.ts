@@ -175,6 +175,16 @@ export class TransactionSession {
     return true;
   }
 
+  /** Something is under way, or has not gone as it should: {@link TransactionSession.isFailed} is to be asked. */
+  get hasTrouble(): boolean {
+    return (
+      this.#running !== undefined ||
+      this.#isDoomed ||
+      !this.client.isReady ||
+      this.client.getTransactionStatus() === 'E'
+    );
+  }
+
   /**
    * The transaction can only be rolled back. Asked when every statement's end has been told.
    *
@@ -332,12 +342,17 @@ export class TransactionSession {
 
   #next(): void {
     const operation = (this.#running = this.#waiting.shift());
-    if (operation) operation.start(() => void this.#done());
+    if (operation) operation.start(() => this.#done());
     else this.#onQuiet?.();
   }
 
-  async #done(): Promise<void> {
-    if (!this.client.isReleased && !this.client.isReady) await this.#settle();
+  #done(): void {
+    if (this.client.isReleased || this.client.isReady) this.#pass();
+    else void this.#settle().then(() => this.#pass());
+  }
+
+  /** The connection is free for the next operation. */
+  #pass(): void {
     this.#look();
     this.#next();
   }
