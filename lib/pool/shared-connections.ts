@@ -30,26 +30,30 @@ export class SharedConnections<C extends PooledClient> {
   }
 
   /**
-   * One with room whose server is answering: the last one found, while what it was found for has not left yet, and then
-   * each in its turn. One that has been silent may be waiting for a lock, and who joined it would wait as well.
+   * One with room whose server is answering: in its turn each of those whose requests are about to leave, for one more costs
+   * no write, and otherwise each of them all. One that has been silent may be waiting for a lock, and who joined it would
+   * wait as well; who comes next joins another one, so that few are with the one that will be silent.
    *
    * @param since whose answer was to be expected by now had it been sent then
    */
   find(millis: number, since: number, isFit: (connection: Leased<C>) => boolean): Leased<C> | undefined {
     const { length } = this.#connections;
-    const mayJoin = (connection: Leased<C> | undefined): connection is Leased<C> =>
-      connection !== undefined &&
+    const mayJoin = (connection: Leased<C>): boolean =>
       this.hasRoom(connection, millis) &&
       since - Math.max(connection.since, connection.answeredAt) <= MAX_BACKLOG_MILLIS &&
       isFit(connection);
-    const last = this.#connections[this.#turn];
-    if (last?.client.isCorked && mayJoin(last)) return last;
-    for (let tried = 0; tried < length; tried++) {
-      this.#turn = (this.#turn + 1) % length;
-      const connection = this.#connections[this.#turn];
-      if (mayJoin(connection)) return connection;
+    const from = this.#turn;
+    let found: Leased<C> | undefined;
+    for (let tried = 1; tried <= length; tried++) {
+      const place = (from + tried) % length;
+      const connection = this.#connections[place];
+      const isLeaving = connection?.client.isCorked === true;
+      if (!connection || (found && !isLeaving) || !mayJoin(connection)) continue;
+      this.#turn = place;
+      found = connection;
+      if (isLeaving) break;
     }
-    return undefined;
+    return found;
   }
 
   join(connection: Leased<C>, millis: number): void {

@@ -35,6 +35,15 @@ it('finds the last one again while what it was found for has not left: one more 
   expect(all.find(0.1, 0, anyone)).not.toBe(first);
 });
 
+it('finds each of those in its turn whose requests are about to leave', () => {
+  const { all, connections } = shared(4);
+  const leaving = connections.slice(1, 3);
+  for (const { client } of leaving) client.isCorked = true;
+  const found = [1, 2, 3, 4].map(() => all.find(0.1, 0, anyone));
+  expect(found.slice(0, 2)).toEqual(expect.arrayContaining(leaving));
+  expect(found.slice(2)).toEqual(found.slice(0, 2));
+});
+
 it('does not find the last one again if it has no room, or is unfit', () => {
   const { all } = shared(2);
   const first = all.find(1, 0, anyone) as Shared;
