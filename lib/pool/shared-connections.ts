@@ -30,9 +30,9 @@ export class SharedConnections<C extends PooledClient> {
   }
 
   /**
-   * One with room whose server is answering: in its turn each of those whose requests are about to leave, for one more costs
-   * no write, and otherwise each of them all. One that has been silent may be waiting for a lock, and who joined it would
-   * wait as well; who comes next joins another one, so that few are with the one that will be silent.
+   * One with room whose server is answering. Of those whose requests are about to leave each in its turn: one more costs no
+   * write, and spread over them few are behind a statement that meets a lock. If none is, of all each in its turn. One that
+   * has been silent may be waiting for a lock, and who joined it would wait as well.
    *
    * @param since whose answer was to be expected by now had it been sent then
    */
