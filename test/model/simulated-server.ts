@@ -221,7 +221,11 @@ class SimulatedClient extends EventEmitter implements PooledClient {
           return;
         }
         // Who cannot be reached hears of a socket that is gone some day.
-        if (this.isClosed) this.#server.running.delete(this.processId);
+        if (this.isClosed) {
+          this.#server.running.delete(this.processId);
+          // What it was woken for ends with it.
+          this.#server.clock.clearTimeout(this.#timer);
+        }
         reject(new Error('cannot be reached'));
       };
       this.#server.clock.setTimeout(arrive, CANCEL);
