@@ -336,7 +336,8 @@ describe('a schema that changes between two uses', () => {
   });
 
   it('heals all that ask at the same time', async () => {
-    await using pool = openPool('stampede', { max: 2 });
+    await using pool = openPool('stampede', { min: 2, max: 2 });
+    await pool.open();
     await useSchema(pool, 'stampede', 'CREATE TABLE t (a int)', 'INSERT INTO t VALUES (1)');
     const burst = (): Promise<unknown[]> =>
       Promise.all(
