@@ -2,18 +2,19 @@ import { PgModuleError } from '../errors/pg-module.error.js';
 import { Bag } from '../util/bag.js';
 import type { CallSite } from '../util/call-site.js';
 import type { Clock, Timer } from '../util/clock.js';
-import { deferred, type Deferred } from '../util/deferred.js';
 import { AbortableWaiter, Borrower } from './borrower.js';
 import { DrainDeadline } from './drain-deadline.js';
 import { Dialler, type DialFailure, type Need } from './dialler.js';
-import { LeakDetector } from './leak-detector.js';
+import { Goodbyes } from './goodbyes.js';
 import { IdleStack } from './idle-stack.js';
+import { LeakDetector } from './leak-detector.js';
+import { Opening } from './opening.js';
 import { acquireAborted, acquireTimeout, poolClosed, queueFull, type Holder, type PoolState } from './pool-errors.js';
 import { newCounters, type PoolStats } from './pool-stats.js';
 import type { ResolvedPoolOptions } from './pool-options.js';
 import type { PooledClient } from './pooled-client.js';
 import { PooledConnection, type Leased, type RetireCause } from './pooled-connection.js';
-import { cancelPolitely, cutOff, isAlive, isClean, recycle } from './recycle.js';
+import { cancelPolitely, isAlive, isClean, recycle } from './recycle.js';
 import { SharedConnections } from './shared-connections.js';
 import { WaitQueue, type Waiter } from './wait-queue.js';
 
@@ -49,9 +50,6 @@ export interface EngineOptions<C extends PooledClient> {
   readonly clock: Clock;
 }
 
-/** Causes for which no polite goodbye can be expected to be heard. */
-const DOES_NOT_ANSWER: ReadonlySet<RetireCause> = new Set(['reset', 'invalid']);
-
 /**
  * The pool's rules, on any {@link PooledClient}.
  *
@@ -74,16 +72,11 @@ export class PoolEngine<C extends PooledClient> {
   readonly #dialler: Dialler<C>;
   readonly #leaks: LeakDetector;
   readonly #counters = newCounters();
-  /** Connections that are being closed. */
-  readonly #goodbyes = new Set<Promise<void>>();
+  readonly #goodbyes: Goodbyes<C>;
+  readonly #opening = new Opening();
 
-  /** Before it is first used or opened, a pool keeps nothing. */
-  #isInUse = false;
-  /** An opening is not over before there is a connection, even where `min` is 0. */
-  #opensOne = false;
   #suspended = false;
   #keepaliveTimer: Timer | undefined;
-  #opening: Deferred<void> | undefined;
   #draining: Promise<DrainReport> | undefined;
   #drainDeadline: DrainDeadline | undefined;
 
@@ -110,6 +103,7 @@ export class PoolEngine<C extends PooledClient> {
       told: (failure) => events.dialFailed(failure),
       retry: () => this.#grow(),
     });
+    this.#goodbyes = new Goodbyes(clock, (client, cause) => events.closed(client, cause));
     this.#leaks = new LeakDetector(limits.leakThresholdMillis, this.#leased, clock, (what, isNew) => {
       if (isNew) this.#counters.leaks++;
       events.warning(`Pool "${name}": ${what}`);
@@ -151,7 +145,7 @@ export class PoolEngine<C extends PooledClient> {
 
   /** Connections to keep. */
   get #floor(): number {
-    return this.#isInUse ? Math.max(this.#opensOne ? 1 : 0, this.#limits.min) : 0;
+    return this.#opening.floor(this.#limits.min);
   }
 
   get #established(): number {
@@ -164,23 +158,20 @@ export class PoolEngine<C extends PooledClient> {
    */
   open(): Promise<void> {
     if (this.#draining) return Promise.reject(poolClosed(this.#name));
-    if (this.#opening) return this.#opening.promise;
-    const opening = (this.#opening = deferred<void>());
+    const { over } = this.#opening;
     this.openInBackground();
-    return opening.promise;
+    return over;
   }
 
   /** Gives up an {@link open} that is under way; the connections it has opened stay. */
   abandonOpening(error: Error): void {
-    this.#opening?.reject(error);
-    this.#opening = undefined;
-    this.#opensOne = false;
+    this.#opening.fail(error);
   }
 
   /** {@link open} that nobody waits for; once it has succeeded or become useless, `min` connections are kept. */
   openInBackground(): void {
     if (this.#draining) return;
-    this.#isInUse = this.#opensOne = true;
+    this.#opening.begin();
     this.#settleOpening();
     this.#grow();
   }
@@ -225,7 +216,7 @@ export class PoolEngine<C extends PooledClient> {
       process.nextTick(() => waiter.refuse(refusal));
       return;
     }
-    this.#isInUse = true;
+    this.#opening.use();
     if (this.#waiters.length === 0) this.#dialler.endBackoff();
     this.#waiters.push(signal ? this.#abortable(waiter, signal) : waiter);
     this.#validateForWaiters();
@@ -373,8 +364,7 @@ export class PoolEngine<C extends PooledClient> {
     // The caller's assignment to #draining comes first: what follows may call back into the pool.
     await Promise.resolve();
     const closed = poolClosed(this.#name);
-    this.#opening?.reject(closed);
-    this.#opening = undefined;
+    this.#opening.fail(closed);
     this.#waiters.rejectAll(closed);
     this.#dialler.stop(closed);
     this.#leaks.stop();
@@ -385,7 +375,7 @@ export class PoolEngine<C extends PooledClient> {
     const { holders } = this.#state();
     await Promise.all([...this.#leased].map((connection) => this.#takeAway(connection)));
     for (const connection of [...this.#resetting, ...this.#validating]) this.#close(connection, 'drain');
-    while (this.#goodbyes.size > 0) await Promise.all(this.#goodbyes);
+    await this.#goodbyes.over();
     return { holders };
   }
 
@@ -555,19 +545,10 @@ export class PoolEngine<C extends PooledClient> {
     if (connection.is('leased')) this.#leased.delete(connection);
     if (connection.is('resetting')) this.#resetting.delete(connection);
     if (connection.is('validating')) this.#validating.delete(connection);
-    const { client } = connection;
     connection.close(this.#clock.now());
     const { retired } = this.#counters;
     retired[cause] = (retired[cause] ?? 0) + 1;
-    client.ref();
-    const isRunning = !client.isReady && !client.isSettling && !client.isClosed;
-    const isMute = DOES_NOT_ANSWER.has(cause);
-    const closed = isRunning || isMute ? cutOff(client, this.#clock, !isMute) : client.close();
-    const goodbye = closed.then(() => {
-      this.#goodbyes.delete(goodbye);
-      this.#events.closed(client, cause);
-    });
-    this.#goodbyes.add(goodbye);
+    this.#goodbyes.say(connection.client, cause);
     this.#settleDrain();
     this.#grow();
   }
@@ -609,7 +590,7 @@ export class PoolEngine<C extends PooledClient> {
       // Those who wait can still be served by what is open; with nothing open, waiting is of no use.
       if (this.#established === 0) this.#waiters.rejectAll(error);
     }
-    if ((this.#waiters.length > 0 && !this.#suspended) || this.#opening) return 'borrowers';
+    if ((this.#waiters.length > 0 && !this.#suspended) || this.#opening.isAwaited) return 'borrowers';
     return this.#established < this.#floor ? 'floor' : undefined;
   }
 
@@ -637,10 +618,7 @@ export class PoolEngine<C extends PooledClient> {
   }
 
   #settleOpening(): void {
-    if (this.#established < this.#floor) return;
-    this.#opening?.resolve();
-    this.#opening = undefined;
-    this.#opensOne = false;
+    this.#opening.settle(this.#established, this.#limits.min);
   }
 
   #settleDrain(): void {
