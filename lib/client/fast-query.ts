@@ -1,7 +1,7 @@
 import type { DatabaseError, FieldDef, QueryResult } from 'pg';
 import pg from 'pg';
 import type { PlainQuery } from './plain-query.js';
-import type { PreparedStatement, PreparedStatements } from './prepared-statements.js';
+import type { Described, PreparedStatement, PreparedStatements } from './prepared-statements.js';
 import { callBack, outOfOrder, ProtocolQuery, type QueryCallback } from './protocol-query.js';
 import { ProtocolViolation } from './protocol-violation.js';
 import { prepareValues, requests, type Parameter, type RequestWriter } from './request-writer.js';
@@ -63,6 +63,8 @@ export class FastQuery extends ProtocolQuery {
   readonly #connection: FastConnection;
   readonly #isArrayMode: boolean;
   #prepared: PreparedStatement | undefined;
+  /** Where the decoder of its rows is left for the next run. */
+  #described: Described;
   #decoder: RowDecoder | undefined;
   #result: Result | undefined;
   /** The body of the RowDescription that pg is reading. */
@@ -85,6 +87,7 @@ export class FastQuery extends ProtocolQuery {
   ) {
     super();
     this.#connection = connection;
+    this.#described = connection.prepared.unnamed;
     this.#statement = statement;
     this.text = statement.text;
     this.values = values;
@@ -137,6 +140,7 @@ export class FastQuery extends ProtocolQuery {
 
   #begins(prepared: PreparedStatement | undefined, isExtended: boolean): void {
     this.#prepared = prepared;
+    this.#described = prepared ?? this.#connection.prepared.unnamed;
     this.#decoder = undefined;
     this.#step = Step.Sent;
     this.#isExtended = isExtended;
@@ -181,7 +185,7 @@ export class FastQuery extends ProtocolQuery {
     const isDue = this.#isExtended ? this.#step === Step.Bound : this.#step < Step.Complete;
     if (!isDue) throw outOfOrder('RowDescription');
     this.#step = Step.Described;
-    const known = this.#prepared?.decoder;
+    const known = this.#described.decoder;
     if (known?.description && bytes.compare(known.description, 0, known.description.length, start, end) === 0) {
       this.#decoder = known;
       return true;
@@ -192,7 +196,7 @@ export class FastQuery extends ProtocolQuery {
 
   handleRowDescription({ fields }: { fields: FieldDef[] }): void {
     this.#decoder = new RowDecoder(fields, this.#connection.types, this.#description);
-    if (this.#prepared) this.#prepared.decoder = this.#decoder;
+    this.#described.decoder = this.#decoder;
     if (this.#result) describe(this.#result, this.#decoder);
   }
 
@@ -292,7 +296,7 @@ export class FastQuery extends ProtocolQuery {
     if (!this.#decoder) return result;
     if (!this.#decoder.isCurrent(types)) {
       this.#decoder = new RowDecoder(this.#decoder.fields, types, this.#decoder.description);
-      if (this.#prepared) this.#prepared.decoder = this.#decoder;
+      this.#described.decoder = this.#decoder;
     }
     describe(result, this.#decoder);
     return result;

@@ -3,14 +3,19 @@ import type { RequestWriter } from './request-writer.js';
 import type { RowDecoder } from './row-decoder.js';
 import type { Statement, StatementCatalog } from './statement-catalog.js';
 
+/** Something that is described each time it runs. */
+export interface Described {
+  /** How its rows were read when it ran last. */
+  decoder: RowDecoder | undefined;
+}
+
 /** A named statement of one session. */
-export class PreparedStatement {
+export class PreparedStatement implements Described {
   /** Never used twice, so that what is left of one by a failure cannot be met under another. */
   readonly name: string;
   /** The server has confirmed it. */
   isParsed = false;
-  /** How its rows were read when it ran last. */
-  decoder: RowDecoder | undefined;
+  decoder: RowDecoder | undefined = undefined;
   /** By the session's own count. */
   lastUse = 0;
   /** It has taken values: if it does not take others, it may be out of date. */
@@ -28,6 +33,8 @@ const NONE: readonly string[] = [];
 
 /** The named statements of one session, the least recently used of which make room for others. */
 export class PreparedStatements {
+  /** Statements without a name: texts that are made for one use are often alike, and so are their rows. */
+  readonly unnamed: Described = { decoder: undefined };
   readonly #catalog: StatementCatalog;
   readonly #statements = new Map<Statement, PreparedStatement>();
   #uses = 0;

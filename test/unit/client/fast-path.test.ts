@@ -626,6 +626,20 @@ describe('what is read', () => {
     }
   });
 
+  it('reads the rows of statements without a name by the description of each, and by the parsers of the moment', async () => {
+    const session = await openSession();
+    const ask = async (text: string, column: string): Promise<unknown> => {
+      const result = session.client.query(text);
+      await session.answer(described(column), row('1'), complete('SELECT 1'), ready('I'));
+      return result;
+    };
+    expect(await ask('SELECT 1', 'a')).toMatchObject({ rows: [{ a: '1' }], fields: [{ name: 'a' }] });
+    expect(await ask('SELECT 2', 'a')).toMatchObject({ rows: [{ a: '1' }], fields: [{ name: 'a' }] });
+    expect(await ask('SELECT 3', 'b')).toMatchObject({ rows: [{ b: '1' }], fields: [{ name: 'b' }] });
+    session.client.setTypeParser(builtins.TEXT, (value: string) => `<${value}>`);
+    expect(await ask('SELECT 4', 'b')).toMatchObject({ rows: [{ b: '<1>' }], fields: [{ name: 'b' }] });
+  });
+
   it('takes parsers that are new ones at each question', async () => {
     const session = await openSession({
       types: { getTypeParser: (oid) => (value: unknown) => `${oid}:${String(value)}` },
