@@ -63,8 +63,6 @@ export class FastQuery extends ProtocolQuery {
   readonly #connection: FastConnection;
   readonly #isArrayMode: boolean;
   #prepared: PreparedStatement | undefined;
-  /** Where the decoder of its rows is left for the next run. */
-  #described: Described;
   #decoder: RowDecoder | undefined;
   #result: Result | undefined;
   /** The body of the RowDescription that pg is reading. */
@@ -87,7 +85,6 @@ export class FastQuery extends ProtocolQuery {
   ) {
     super();
     this.#connection = connection;
-    this.#described = connection.prepared.unnamed;
     this.#statement = statement;
     this.text = statement.text;
     this.values = values;
@@ -140,7 +137,6 @@ export class FastQuery extends ProtocolQuery {
 
   #begins(prepared: PreparedStatement | undefined, isExtended: boolean): void {
     this.#prepared = prepared;
-    this.#described = prepared ?? this.#connection.prepared.unnamed;
     this.#decoder = undefined;
     this.#step = Step.Sent;
     this.#isExtended = isExtended;
@@ -154,6 +150,11 @@ export class FastQuery extends ProtocolQuery {
     if (isNew) writer.parse(name, this.text);
     // Described each time: tables change, and a pooler may have another session behind the same name.
     return writer.bind(name, values).describePortal().execute();
+  }
+
+  /** Where the decoder of its rows is left for the next run. */
+  get #described(): Described {
+    return this.#prepared ?? this.#connection.prepared.unnamed;
   }
 
   onParsed(): void {
