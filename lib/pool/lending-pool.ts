@@ -2,13 +2,13 @@ import pg from 'pg';
 import type { PgClient } from '../client/pg-client.js';
 import { plainQuery } from '../client/plain-query.js';
 import { StatementCatalog } from '../client/statement-catalog.js';
-import { CallSiteBudget } from '../util/call-site.js';
+import { CallSiteBudget, type CallSite } from '../util/call-site.js';
 import { Arrival } from '../util/arrival.js';
 import type { Clock } from '../util/clock.js';
 import type { DialFailure } from './dialler.js';
 import { PoolEngine, type DrainReport, type EngineEvents } from './engine.js';
 import { channels, type PoolMessages } from './channels.js';
-import { Borrower } from './borrower.js';
+import { Borrower, CallbackBorrower, callWithLease, type BorrowerCallback } from './borrower.js';
 import type { BorrowedConnection } from './connection-source.js';
 import { PgLease, type GiveBack } from './lease.js';
 import { resolveBounds, type ResolvedPoolOptions } from './pool-options.js';
@@ -55,17 +55,7 @@ export interface BorrowOptions {
   signal?: AbortSignal;
 }
 
-export type ConnectCallback = (
-  error: Error | undefined,
-  client: PgLease | undefined,
-  release: (error?: Error | boolean) => void,
-) => void;
-
-const noRelease = (): void => undefined;
-
-function tellBorrower(callback: ConnectCallback, client: PgLease): void {
-  callback(undefined, client, (error) => client.release(error));
-}
+export type ConnectCallback = BorrowerCallback<PgLease>;
 
 /**
  * A pool of connections, and a `pg.Pool`: every library that takes one takes this. The differences are for the better:
@@ -182,25 +172,23 @@ export class LendingPool extends pg.Pool {
   override connect(options?: BorrowOptions): Promise<PgLease>;
   override connect(callback: ConnectCallback): void;
   override connect(argument?: BorrowOptions | ConnectCallback): Promise<PgLease> | undefined {
-    const callback = typeof argument === 'function' ? argument : undefined;
-    const signal = typeof argument === 'function' ? undefined : argument?.signal;
     const callSite = this.#callSites.take();
-    const leased = signal?.aborted ? undefined : this.#engine.tryAcquire(callSite);
-    if (leased) {
-      const client = this.#lease(leased);
-      if (!callback) return Promise.resolve(client);
-      process.nextTick(tellBorrower, callback, client);
+    if (typeof argument === 'function') {
+      this.#connect(argument, callSite);
       return undefined;
     }
-    const lease = new Promise<PgLease>((resolve, reject) => {
+    const signal = argument?.signal;
+    const leased = signal?.aborted ? undefined : this.#engine.tryAcquire(callSite);
+    if (leased) return Promise.resolve(this.#lease(leased));
+    return new Promise((resolve, reject) => {
       this.#engine.enqueue(new Borrower(callSite, this.#lease, resolve, reject), signal);
     });
-    if (!callback) return lease;
-    lease.then(
-      (client) => process.nextTick(tellBorrower, callback, client),
-      (error: unknown) => process.nextTick(callback, error as Error, undefined, noRelease),
-    );
-    return undefined;
+  }
+
+  #connect(callback: ConnectCallback, callSite: CallSite | undefined): void {
+    const leased = this.#engine.tryAcquire(callSite);
+    if (leased) process.nextTick(callWithLease, callback, this.#lease(leased));
+    else this.#engine.enqueue(new CallbackBorrower(callSite, this.#lease, callback));
   }
 
   /** Lends a connection to `work` for as long as that takes. */

@@ -1,8 +1,9 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
 import diagnostics from 'node:diagnostics_channel';
 import { setImmediate as tick, setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import pg from 'pg';
-import { createPool, type PgOptions, type PgPool } from 'nestjs-pg';
+import { createPool, type PgModuleError, type PgOptions, type PgPool } from 'nestjs-pg';
 import { adminQuery, sessionsOf, terminateBackends, useServer, waitFor } from '../../support/postgres.js';
 import { startProxy } from '../../support/proxy.js';
 
@@ -99,6 +100,55 @@ describe('connect', () => {
     });
     expect(rows).toEqual([{ one: 1 }]);
     expect(pool.idleCount).toBe(1);
+  });
+
+  it('calls back in the context of who asked, served or refused', async () => {
+    const pool = openPool('context', { pool: { max: 1 } });
+    const asker = new AsyncLocalStorage<string>();
+    type Heard = [asker: string | undefined, code: unknown, release: () => void];
+    const ask = (name: string): Promise<Heard> =>
+      asker.run(
+        name,
+        () =>
+          new Promise((resolve) => {
+            pool.connect((error, _client, release) => {
+              resolve([asker.getStore(), (error as PgModuleError | undefined)?.code, release]);
+            });
+          }),
+      );
+    const [holder, , releaseHolder] = await ask('holder');
+    const waiting = [ask('served'), ask('refused')];
+    asker.run('releaser', releaseHolder);
+    const [served, noError, release] = (await waiting[0]) as Heard;
+    const ended = asker.run('ender', () => pool.end());
+    const [refused, code] = (await waiting[1]) as Heard;
+    release();
+    await ended;
+    expect([holder, served, noError, refused, code]).toEqual([
+      'holder',
+      'served',
+      undefined,
+      'refused',
+      'PG_POOL_CLOSED',
+    ]);
+  });
+
+  it('serves a long queue of callbacks that release at once, without a call inside the other', async () => {
+    await using pool = openPool('long', { pool: { max: 1 } });
+    const holder = await pool.connect();
+    const waiters = 50_000;
+    await new Promise<void>((resolve, reject) => {
+      let left = waiters;
+      const lent = (error: Error | undefined, _client: unknown, release: () => void): void => {
+        if (error) reject(error);
+        release();
+        if (--left === 0) resolve();
+      };
+      for (let queued = 0; queued < waiters; queued++) pool.connect(lent);
+      expect(pool.waitingCount).toBe(waiters);
+      holder.release();
+    });
+    expect([pool.waitingCount, pool.totalCount, pool.idleCount]).toEqual([0, 1, 1]);
   });
 
   it('releases at the end of a block, and at the end of withConnection', async () => {
