@@ -59,6 +59,18 @@ export default defineConfig(
     },
   },
   {
+    files: ['lib/**'],
+    rules: {
+      'no-restricted-syntax': [
+        'error',
+        {
+          selector: 'MethodDefinition[kind=/^[gs]et$/] > PrivateIdentifier',
+          message: 'V8 finds a private accessor anew at each use, by a call of its runtime: make it a method.',
+        },
+      ],
+    },
+  },
+  {
     files: ['test/**', 'sample/**', 'bench/**', '*.ts'],
     rules: {
       'no-console': 'off',

@@ -153,7 +153,7 @@ export class FastQuery extends ProtocolQuery {
   }
 
   /** Where the decoder of its rows is left for the next run. */
-  get #described(): Described {
+  #described(): Described {
     return this.#prepared ?? this.#connection.prepared.unnamed;
   }
 
@@ -186,7 +186,7 @@ export class FastQuery extends ProtocolQuery {
     const isDue = this.#isExtended ? this.#step === Step.Bound : this.#step < Step.Complete;
     if (!isDue) throw outOfOrder('RowDescription');
     this.#step = Step.Described;
-    const known = this.#described.decoder;
+    const known = this.#described().decoder;
     if (known?.description && bytes.compare(known.description, 0, known.description.length, start, end) === 0) {
       this.#decoder = known;
       return true;
@@ -197,7 +197,7 @@ export class FastQuery extends ProtocolQuery {
 
   handleRowDescription({ fields }: { fields: FieldDef[] }): void {
     this.#decoder = new RowDecoder(fields, this.#connection.types, this.#description);
-    this.#described.decoder = this.#decoder;
+    this.#described().decoder = this.#decoder;
     if (this.#result) describe(this.#result, this.#decoder);
   }
 
@@ -297,7 +297,7 @@ export class FastQuery extends ProtocolQuery {
     if (!this.#decoder) return result;
     if (!this.#decoder.isCurrent(types)) {
       this.#decoder = new RowDecoder(this.#decoder.fields, types, this.#decoder.description);
-      this.#described.decoder = this.#decoder;
+      this.#described().decoder = this.#decoder;
     }
     describe(result, this.#decoder);
     return result;

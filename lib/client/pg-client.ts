@@ -147,7 +147,7 @@ export class PgClient extends pg.Client {
 
   /** The backend's process id: what pg_stat_activity calls `pid`. */
   get processId(): number | undefined {
-    return this.#internals.processID ?? undefined;
+    return this.#internals().processID ?? undefined;
   }
 
   /** A parameter that the server reports, e.g. `server_version`, `in_hot_standby`. */
@@ -157,22 +157,22 @@ export class PgClient extends pg.Client {
 
   /** No answer is awaited, and a statement sent now is the server's next. */
   get isReady(): boolean {
-    return this.#internals.readyForQuery === true && this.#isQuiet;
+    return this.#internals().readyForQuery === true && this.#isQuiet();
   }
 
   /** The last statement failed and only the server's ReadyForQuery is still to come. */
   get isSettling(): boolean {
-    return this.#internals.readyForQuery !== true && this.#isQuiet;
+    return this.#internals().readyForQuery !== true && this.#isQuiet();
   }
 
-  get #isQuiet(): boolean {
-    const { _activeQuery, _queryQueue, _sentQueryQueue } = this.#internals;
+  #isQuiet(): boolean {
+    const { _activeQuery, _queryQueue, _sentQueryQueue } = this.#internals();
     return !_activeQuery && _queryQueue.length === 0 && _sentQueryQueue.length === 0;
   }
 
   /** The session is gone, or going. */
   get isClosed(): boolean {
-    const internals = this.#internals;
+    const internals = this.#internals();
     return internals._ended || internals._ending || !internals._queryable || this.#options.stream.destroyed;
   }
 
@@ -199,7 +199,7 @@ export class PgClient extends pg.Client {
 
   /** @internal Whether statements are sent without waiting for the answers to those before them. */
   setPipelining(isOn: boolean): void {
-    this.#internals.pipeline = isOn;
+    this.#internals().pipeline = isOn;
   }
 
   /** @internal Runs a plain query the short way. */
@@ -253,7 +253,7 @@ export class PgClient extends pg.Client {
    * cannot be reached in time, which is a second if nothing else is said.
    */
   async cancelRunning(withinMillis = CANCEL_MILLIS): Promise<void> {
-    const { processID, secretKey } = this.#internals;
+    const { processID, secretKey } = this.#internals();
     if (processID === null || secretKey === null) {
       throw new PgModuleError(
         'PG_CONNECTION_LOST',
@@ -288,7 +288,7 @@ export class PgClient extends pg.Client {
 
   /** Cuts the socket at once. The server notices when it next reads or writes. */
   destroy(): void {
-    this.#internals._ending = true;
+    this.#internals()._ending = true;
     this.#options.stream.destroy();
   }
 
@@ -378,7 +378,7 @@ export class PgClient extends pg.Client {
 
   /** Ends the connection of a Submittable that is not done by its deadline. */
   #giveUp(submittable: Submittable): void {
-    const internals = this.#internals;
+    const internals = this.#internals();
     const isQueued = internals._queryQueue.includes(submittable);
     if (internals._activeQuery !== submittable && !isQueued) return;
     this.destroy();
@@ -397,7 +397,7 @@ export class PgClient extends pg.Client {
     return undefined;
   }
 
-  get #internals(): ClientInternals {
+  #internals(): ClientInternals {
     return this as unknown as ClientInternals;
   }
 

@@ -30,14 +30,25 @@ export class RowDecoder {
   constructor(fields: readonly FieldDef[], types: TypeParsers, description?: Buffer) {
     this.description = description;
     this.fields = fields;
-    this.parsers = fields.map(({ dataTypeID }) => types.getTypeParser(dataTypeID, 'text'));
-    this.#names = fields.map(({ name }) => name);
-    this.#indexes = fields.map((_, index) => index);
-    this.#readers = this.parsers.map(columnReader);
-    this.#hasInherited = this.#names.some((name) => name in Object.prototype);
-    const row = Object.create(null) as Record<string, null>;
-    for (const name of this.#names) row[name] = null;
-    this.emptyRow = { ...row };
+    const names: string[] = [];
+    const indexes: number[] = [];
+    const parsers: TypeParser[] = [];
+    const readers: ColumnReader[] = [];
+    let hasInherited = false;
+    for (const { name, dataTypeID } of fields) {
+      const parse = types.getTypeParser(dataTypeID, 'text');
+      indexes.push(names.length);
+      names.push(name);
+      parsers.push(parse);
+      readers.push(columnReader(parse));
+      hasInherited ||= Object.hasOwn(Object.prototype, name);
+    }
+    this.parsers = parsers;
+    this.emptyRow = hasInherited ? rowOfAnyNames(names) : rowOf(names);
+    this.#names = names;
+    this.#indexes = indexes;
+    this.#readers = readers;
+    this.#hasInherited = hasInherited;
   }
 
   /** Whether the application's parsers are still those that this decoder was made with. */
@@ -74,6 +85,19 @@ export class RowDecoder {
     if (at !== end) throw malformed();
     return row;
   }
+}
+
+function rowOf(names: readonly string[]): Record<string, null> {
+  const row: Record<string, null> = {};
+  for (const name of names) row[name] = null;
+  return row;
+}
+
+/** Any name is data to an object without a prototype, and to its copy. */
+function rowOfAnyNames(names: readonly string[]): Record<string, null> {
+  const row = Object.create(null) as Record<string, null>;
+  for (const name of names) row[name] = null;
+  return { ...row };
 }
 
 function malformed(): ProtocolViolation {

@@ -112,7 +112,7 @@ export class PoolEngine<C extends PooledClient> {
 
   /** Connections open or being opened. */
   get total(): number {
-    return this.#established + this.#dialler.count;
+    return this.#established() + this.#dialler.count;
   }
 
   get idle(): number {
@@ -144,11 +144,11 @@ export class PoolEngine<C extends PooledClient> {
   }
 
   /** Connections to keep. */
-  get #floor(): number {
+  #floor(): number {
     return this.#opening.floor(this.#limits.min);
   }
 
-  get #established(): number {
+  #established(): number {
     return this.#idle.length + this.#leased.size + this.#resetting.size + this.#validating.size;
   }
 
@@ -343,7 +343,7 @@ export class PoolEngine<C extends PooledClient> {
     if (!connection.is('leased')) return;
     this.#leaks.returned(connection);
     if (retire) this.#close(connection, 'asked');
-    else if (isClean(client) && this.#resetSql === undefined) {
+    else if (isClean(client) && this.#resetSql() === undefined) {
       this.#leased.delete(connection);
       this.#handOn(connection);
     } else void this.#recycle(connection);
@@ -473,14 +473,14 @@ export class PoolEngine<C extends PooledClient> {
         this.#idle.remove(connection);
         void this.#validate(connection);
       }
-      if (this.#established > 0) this.#armKeepalive();
+      if (this.#established() > 0) this.#armKeepalive();
     };
     // Twice as often, so that none is late by a whole period.
     this.#keepaliveTimer = this.#clock.setTimeout(round, Math.max(1, keepaliveMillis / 2), 'background');
   }
 
   /** Own SQL may fail, and is awaited. */
-  get #resetSql(): string | undefined {
+  #resetSql(): string | undefined {
     const { reset } = this.#limits;
     return typeof reset === 'string' ? undefined : reset.sql;
   }
@@ -516,7 +516,7 @@ export class PoolEngine<C extends PooledClient> {
       if (site === undefined) return;
       this.#events.warning(`Pool "${this.#name}": a connection taken at ${site} was released ${what}`);
     };
-    const outcome = await recycle(connection.client, this.#resetSql, this.#clock, {
+    const outcome = await recycle(connection.client, this.#resetSql(), this.#clock, {
       rollingBack: () => {
         this.#counters.resets++;
         warn('inside an open transaction, which was rolled back. End every transaction before releasing.');
@@ -559,7 +559,7 @@ export class PoolEngine<C extends PooledClient> {
     // Those for whom a connection is being validated or reset are as good as served.
     const coming = this.#validating.size + this.#resetting.size;
     const waiting = this.#suspended ? 0 : this.#waiters.length - coming + this.#shared.excess;
-    this.#dialler.pulse({ waiting, established: this.#established, floor: this.#floor, max });
+    this.#dialler.pulse({ waiting, established: this.#established(), floor: this.#floor(), max });
   }
 
   #onOpened(client: C, millis: number): number {
@@ -588,10 +588,10 @@ export class PoolEngine<C extends PooledClient> {
     if (permanent) {
       this.abandonOpening(error);
       // Those who wait can still be served by what is open; with nothing open, waiting is of no use.
-      if (this.#established === 0) this.#waiters.rejectAll(error);
+      if (this.#established() === 0) this.#waiters.rejectAll(error);
     }
     if ((this.#waiters.length > 0 && !this.#suspended) || this.#opening.isAwaited) return 'borrowers';
-    return this.#established < this.#floor ? 'floor' : undefined;
+    return this.#established() < this.#floor() ? 'floor' : undefined;
   }
 
   /**
@@ -612,13 +612,13 @@ export class PoolEngine<C extends PooledClient> {
 
   /** Whether a connection that has rested long enough is closed, or kept for `min`. */
   #retireIdle(connection: Idle<C>): boolean {
-    if (this.#established < this.#floor) return false;
+    if (this.#established() < this.#floor()) return false;
     this.#close(connection, 'idle');
     return true;
   }
 
   #settleOpening(): void {
-    this.#opening.settle(this.#established, this.#limits.min);
+    this.#opening.settle(this.#established(), this.#limits.min);
   }
 
   #settleDrain(): void {
@@ -638,7 +638,7 @@ export class PoolEngine<C extends PooledClient> {
     return {
       name: this.#name,
       max: this.#limits.max,
-      established: this.#established,
+      established: this.#established(),
       dialling: this.#dialler.count,
       waiting: this.#waiters.length,
       holders,

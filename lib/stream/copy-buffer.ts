@@ -92,7 +92,7 @@ export class CopyBuffer {
   characters(text: string): void {
     const { length } = text;
     this.#reserve(length <= LONG ? 3 * length : Buffer.byteLength(text));
-    this.length += this.#ascii(text) ? length : this.#utf8.utf8Write(text, this.length);
+    this.length += this.#ascii(text) ? length : this.#utf8().utf8Write(text, this.length);
   }
 
   #ascii(text: string): boolean {
@@ -108,7 +108,7 @@ export class CopyBuffer {
     return true;
   }
 
-  get #utf8(): Utf8 {
+  #utf8(): Utf8 {
     return this.#bytes as unknown as Utf8;
   }
 

@@ -29,7 +29,7 @@ export class NotificationTopic {
 
   /** LISTEN is in force: news for whoever has come since, and a gap for all others. */
   establish(): void {
-    for (const subscriber of this.#subscribers) {
+    for (const subscriber of this.#subscribers()) {
       if (this.#told.has(subscriber)) this.#tell(subscriber);
     }
   }
@@ -41,15 +41,15 @@ export class NotificationTopic {
 
   next(event: PgNotificationEvent): void {
     // A subscriber that has left meanwhile is closed, and takes nothing.
-    for (const subscriber of this.#subscribers) subscriber.next(event);
+    for (const subscriber of this.#subscribers()) subscriber.next(event);
   }
 
   error(error: Error): void {
-    for (const subscriber of this.#subscribers) subscriber.error(error);
+    for (const subscriber of this.#subscribers()) subscriber.error(error);
   }
 
   complete(): void {
-    for (const subscriber of this.#subscribers) subscriber.complete();
+    for (const subscriber of this.#subscribers()) subscriber.complete();
   }
 
   #tell(subscriber: Subscriber<PgNotificationEvent>): void {
@@ -58,7 +58,7 @@ export class NotificationTopic {
     subscriber.next({ kind, channel: this.#channel });
   }
 
-  get #subscribers(): readonly Subscriber<PgNotificationEvent>[] {
+  #subscribers(): readonly Subscriber<PgNotificationEvent>[] {
     return (this.#snapshot ??= [...this.#told.keys()]);
   }
 }

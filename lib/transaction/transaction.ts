@@ -133,7 +133,7 @@ export class PgTransaction implements ConnectionSource {
   ): Promise<T> {
     const { pool, context } = this.#parts;
     const { name } = context;
-    const refusal = this.#over ?? (this.#inner && busy(name, 'another inner transaction'));
+    const refusal = this.#over() ?? (this.#inner && busy(name, 'another inner transaction'));
     if (refusal) return Promise.reject(refusal);
     const point = `nestjs_pg_${++savepoints}`;
     const save = command(`SAVEPOINT ${point}`);
@@ -278,14 +278,14 @@ export class PgTransaction implements ConnectionSource {
   }
 
   /** Why it takes no more statements: from the moment on at which its signal fires. */
-  get #over(): PgModuleError | undefined {
+  #over(): PgModuleError | undefined {
     const { signal } = this.#parts;
     if (this.#ending !== undefined) return this.#errorOf(this.#ending);
     return signal?.aborted ? (signal.reason as PgModuleError) : undefined;
   }
 
   #refusalOf(text: string | undefined): PgModuleError | undefined {
-    const over = this.#over;
+    const over = this.#over();
     if (over) return over;
     const { name } = this.#parts.context;
     if (this.#inner) return busy(name, text === undefined ? 'a stream' : `the statement ${shortened(text)}`);
