@@ -34,13 +34,9 @@ export class IdleStack<C extends PooledClient> {
   /** On top, unless it has rested longer than others: one that was only validated goes back to its place. */
   push(connection: Idle<C>): void {
     let place = this.#connections.length;
-    if ((this.#connections[place - 1]?.since ?? 0) <= connection.since) {
-      this.#connections.push(connection);
-      this.#arm();
-      return;
-    }
     while (place > 0 && (this.#connections[place - 1]?.since ?? 0) > connection.since) place--;
-    this.#connections.splice(place, 0, connection);
+    if (place === this.#connections.length) this.#connections.push(connection);
+    else this.#connections.splice(place, 0, connection);
     this.#arm();
   }
 
@@ -55,9 +51,9 @@ export class IdleStack<C extends PooledClient> {
 
   /** The uppermost whose server has answered after `since`: one that was validated may lie below others that were not. */
   popProven(since: number): Idle<C> | undefined {
+    const top = this.#connections.at(-1);
+    if (!top || top.provenAt > since) return this.#connections.pop();
     const place = this.#connections.findLastIndex(({ provenAt }) => provenAt > since);
-    // Nearly always the uppermost of all.
-    if (place === this.#connections.length - 1) return this.#connections.pop();
     return place === -1 ? undefined : this.#connections.splice(place, 1)[0];
   }
 
