@@ -1,5 +1,6 @@
 import pg from 'pg';
 import { PgModuleError } from '../errors/pg-module.error.js';
+import { ByteWriter } from '../util/byte-writer.js';
 
 /** pg's conversion of a parameter. */
 type PrepareValue = (value: unknown) => Parameter;
@@ -24,10 +25,8 @@ export function prepareValues(values: readonly unknown[]): Parameter[] {
   return values.map((value) => utils.prepareValue(value));
 }
 
-/** More are not written with one copy, but handed over. */
+/** Longer requests are handed over as they were written, and not copied. */
 const KEEP = 65_536;
-/** Texts up to this length are measured by their worst case, three bytes for a UTF-16 code unit. */
-const SHORT = 4_096;
 /** The protocol counts parameters with sixteen bits. */
 const MAX_PARAMETERS = 65_535;
 
@@ -36,23 +35,19 @@ const MAX_PARAMETERS = 65_535;
  * all connections: nothing is awaited between `begin` and `end`.
  */
 export class RequestWriter {
-  #bytes = Buffer.allocUnsafe(KEEP);
-  #length = 0;
+  readonly #out = new ByteWriter(KEEP);
   /** Where the length of the message that is being written stands. */
   #header = 0;
 
   /** Begins a request; what a request that failed has left is forgotten. */
   begin(): this {
-    this.#length = 0;
+    this.#out.length = 0;
     return this;
   }
 
   /** The whole request. */
   end(): Buffer {
-    const request = this.#bytes.subarray(0, this.#length);
-    if (this.#length <= KEEP) return Buffer.from(request);
-    this.#bytes = Buffer.allocUnsafe(KEEP);
-    return request;
+    return this.#out.take();
   }
 
   query(text: string): this {
@@ -68,10 +63,14 @@ export class RequestWriter {
     this.#open(0x42).#string(portal).#string(statement).#int16(values.length);
     for (const value of values) this.#int16(value == null || typeof value === 'string' ? 0 : 1);
     this.#int16(values.length);
+    const out = this.#out;
     for (const value of values) {
-      if (value == null) this.#int32(-1);
-      else if (typeof value === 'string') this.#sized(value);
-      else this.#int32(value.length).#raw(value);
+      if (value == null) out.int32(-1);
+      else if (typeof value === 'string') out.text(value);
+      else {
+        out.int32(value.length);
+        out.raw(value);
+      }
     }
     return this.#int16(0).#close();
   }
@@ -103,64 +102,36 @@ export class RequestWriter {
   }
 
   #open(type: number): this {
-    this.#byte(type);
-    this.#header = this.#length;
+    this.#out.byte(type);
+    this.#header = this.#out.length;
     return this.#int32(0);
   }
 
+  /** A message's length counts itself. */
   #close(): this {
-    this.#bytes.writeInt32BE(this.#length - this.#header, this.#header);
+    this.#out.size(this.#header, this.#header);
     return this;
   }
 
   #byte(value: number): this {
-    this.#reserve(1);
-    this.#bytes[this.#length++] = value;
+    this.#out.byte(value);
     return this;
   }
 
   #int16(value: number): this {
-    this.#reserve(2);
-    this.#length = this.#bytes.writeUInt16BE(value, this.#length);
+    this.#out.int16(value);
     return this;
   }
 
   #int32(value: number): this {
-    this.#reserve(4);
-    this.#length = this.#bytes.writeInt32BE(value, this.#length);
+    this.#out.int32(value);
     return this;
   }
 
   #string(text: string): this {
-    return this.#text(text).#byte(0);
-  }
-
-  #sized(text: string): this {
-    this.#int32(0);
-    const start = this.#length;
-    this.#text(text);
-    this.#bytes.writeInt32BE(this.#length - start, start - 4);
+    this.#out.characters(text);
+    this.#out.byte(0);
     return this;
-  }
-
-  #text(text: string): this {
-    this.#reserve(text.length <= SHORT ? 3 * text.length : Buffer.byteLength(text));
-    this.#length += this.#bytes.write(text, this.#length);
-    return this;
-  }
-
-  #raw(bytes: Buffer): this {
-    this.#reserve(bytes.length);
-    this.#length += bytes.copy(this.#bytes, this.#length);
-    return this;
-  }
-
-  #reserve(count: number): void {
-    const needed = this.#length + count;
-    if (needed <= this.#bytes.length) return;
-    const grown = Buffer.allocUnsafe(Math.max(needed, 2 * this.#bytes.length));
-    this.#bytes.copy(grown, 0, 0, this.#length);
-    this.#bytes = grown;
   }
 }
 

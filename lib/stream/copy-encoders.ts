@@ -1,5 +1,5 @@
 import { isDate } from 'node:util/types';
-import type { CopyBuffer } from './copy-buffer.js';
+import type { ByteWriter } from '../util/byte-writer.js';
 import type { CopyType } from './copy-columns.js';
 import { writeNumeric } from './copy-numeric.js';
 import { writeDate, writeTime, writeTimestamp, writeTimestamptz } from './copy-time.js';
@@ -9,7 +9,7 @@ import { copyValue, parameterOf, type CopyValue } from './copy-value.js';
  * Writes a value in the binary format of a type, its length first. False for one that has no exact form here: only the server
  * knows what it means. What has been written by then is to be forgotten.
  */
-export type CopyEncoder = (out: CopyBuffer, value: CopyValue) => boolean;
+export type CopyEncoder = (out: ByteWriter, value: CopyValue) => boolean;
 
 const INTEGER = /^-?\d{1,19}$/;
 const FLOAT = /^-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?$/;
@@ -27,7 +27,7 @@ const text: CopyEncoder = (out, value) => {
   return true;
 };
 
-function integer(least: number, most: number, write: (out: CopyBuffer, value: number) => void): CopyEncoder {
+function integer(least: number, most: number, write: (out: ByteWriter, value: number) => void): CopyEncoder {
   return (out, value) => {
     const number = typeof value === 'string' && INTEGER.test(value) ? Number(value) : value;
     if (typeof number === 'bigint') {
@@ -140,7 +140,7 @@ const jsonb: CopyEncoder = (out, value) => {
 };
 
 const ofMoment =
-  (write: (out: CopyBuffer, value: string | Date) => boolean): CopyEncoder =>
+  (write: (out: ByteWriter, value: string | Date) => boolean): CopyEncoder =>
   (out, value) =>
     (typeof value === 'string' || isDate(value)) && write(out, value);
 
@@ -209,7 +209,7 @@ function arrayEncoder(element: readonly CopyType[]): CopyEncoder | undefined {
 }
 
 function elements(
-  out: CopyBuffer,
+  out: ByteWriter,
   values: readonly unknown[],
   depth: number,
   encode: CopyEncoder,
@@ -253,14 +253,14 @@ function isBox(values: readonly unknown[], lengths: readonly number[], depth: nu
 }
 
 /** As the parameter that pg would make of it; bytes are in the type's own format then. */
-export function writeParameter(out: CopyBuffer, value: unknown): void {
+export function writeParameter(out: ByteWriter, value: unknown): void {
   const parameter = parameterOf(value);
   if (parameter == null) out.int32(-1);
   else if (typeof parameter === 'string') out.text(parameter);
   else writeBytes(out, parameter);
 }
 
-export function writeBytes(out: CopyBuffer, bytes: Uint8Array): void {
+export function writeBytes(out: ByteWriter, bytes: Uint8Array): void {
   out.int32(bytes.length);
   out.raw(bytes);
 }

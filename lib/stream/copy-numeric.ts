@@ -1,4 +1,4 @@
-import type { CopyBuffer } from './copy-buffer.js';
+import type { ByteWriter } from '../util/byte-writer.js';
 
 const DECIMAL = /^([+-]?)(\d*)(?:\.(\d*))?(?:[eE]([+-]?\d{1,3}))?$/;
 /** Longer ones are left to the server. */
@@ -7,7 +7,7 @@ const NEGATIVE = 0x4000;
 const SPECIAL: Readonly<Record<string, number>> = { NaN: 0xc000, Infinity: 0xd000, '-Infinity': 0xf000 };
 
 /** Writes a numeric in binary: groups of four digits, as numeric_recv() of the server reads them. */
-export function writeNumeric(out: CopyBuffer, text: string): boolean {
+export function writeNumeric(out: ByteWriter, text: string): boolean {
   const special = SPECIAL[text];
   if (special !== undefined) {
     write(out, '', 0, special, 0);
@@ -36,7 +36,7 @@ export function writeNumeric(out: CopyBuffer, text: string): boolean {
   return true;
 }
 
-function write(out: CopyBuffer, digits: string, weight: number, sign: number, scale: number): void {
+function write(out: ByteWriter, digits: string, weight: number, sign: number, scale: number): void {
   out.int32(8 + digits.length / 2);
   out.int16(digits.length / 4);
   out.int16(weight);

@@ -1,6 +1,6 @@
 import { Buffer, isUtf8 } from 'node:buffer';
 import { kindOf } from '../config/unknown-option.js';
-import { CopyBuffer } from './copy-buffer.js';
+import { ByteWriter } from '../util/byte-writer.js';
 import type { CopyColumn } from './copy-columns.js';
 import { copyEncoder, writeBytes, type CopyEncoder } from './copy-encoders.js';
 import { copyRowError } from './copy-error.js';
@@ -24,6 +24,8 @@ export interface CopyRowWriter {
 const HEADER = Buffer.from('PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0', 'latin1');
 const TRAILER = Buffer.from([0xff, 0xff]);
 const NOTHING = Buffer.alloc(0);
+/** What is kept from one chunk to the next. */
+const KEEP = 256 * 1_024;
 
 /** Calls what is the application's: `toPostgres`, `toJSON`, `toString`, getters. */
 function valueOf(row: CopyRow, index: number, name: string, number: number): CopyValue {
@@ -57,7 +59,7 @@ function messageOf(error: unknown): string {
 /** Rows in PostgreSQL's binary format. */
 export class BinaryRows implements CopyRowWriter {
   readonly trailer = TRAILER;
-  readonly #out = new CopyBuffer();
+  readonly #out = new ByteWriter(KEEP);
   readonly #columns: readonly CopyColumn[];
   readonly #names: readonly string[];
   readonly #encoders: readonly CopyEncoder[];

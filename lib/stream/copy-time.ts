@@ -1,5 +1,5 @@
 import pg from 'pg';
-import type { CopyBuffer } from './copy-buffer.js';
+import type { ByteWriter } from '../util/byte-writer.js';
 
 /** 2000-01-01T00:00:00Z, from which PostgreSQL counts. */
 const EPOCH_MILLIS = 946_684_800_000;
@@ -25,7 +25,7 @@ interface Moment {
   readonly offsetMinutes: number | undefined;
 }
 
-export function writeDate(out: CopyBuffer, value: string | Date): boolean {
+export function writeDate(out: ByteWriter, value: string | Date): boolean {
   if (isInfinite(value)) return writeInfinite32(out, value);
   const millis = typeof value === 'string' ? moment(value)?.millis : wallClock(value);
   if (millis === undefined || !(millis >= FIRST_MILLIS)) return false;
@@ -35,14 +35,14 @@ export function writeDate(out: CopyBuffer, value: string | Date): boolean {
 }
 
 /** Without a time zone: the wall clock. */
-export function writeTimestamp(out: CopyBuffer, value: string | Date): boolean {
+export function writeTimestamp(out: ByteWriter, value: string | Date): boolean {
   if (isInfinite(value)) return writeInfinite64(out, value);
   if (typeof value !== 'string') return writeMoment(out, wallClock(value), 0);
   const read = moment(value);
   return read !== undefined && writeMoment(out, read.millis, read.micros);
 }
 
-export function writeTimestamptz(out: CopyBuffer, value: string | Date): boolean {
+export function writeTimestamptz(out: ByteWriter, value: string | Date): boolean {
   if (isInfinite(value)) return writeInfinite64(out, value);
   if (typeof value !== 'string') return writeMoment(out, instant(value), 0);
   const read = moment(value);
@@ -51,7 +51,7 @@ export function writeTimestamptz(out: CopyBuffer, value: string | Date): boolean
   return writeMoment(out, read.millis - read.offsetMinutes * MINUTE_MILLIS, read.micros);
 }
 
-export function writeTime(out: CopyBuffer, value: string): boolean {
+export function writeTime(out: ByteWriter, value: string): boolean {
   const match = TIME.exec(value);
   if (!match) return false;
   const [, hours, minutes, seconds, fraction] = match;
@@ -61,7 +61,7 @@ export function writeTime(out: CopyBuffer, value: string): boolean {
   return true;
 }
 
-function writeMoment(out: CopyBuffer, millis: number, micros: number): boolean {
+function writeMoment(out: ByteWriter, millis: number, micros: number): boolean {
   if (!(millis >= FIRST_MILLIS)) return false;
   out.int32(8);
   writeMicros(out, millis - EPOCH_MILLIS, micros);
@@ -69,7 +69,7 @@ function writeMoment(out: CopyBuffer, millis: number, micros: number): boolean {
 }
 
 /** `millis` thousands of microseconds and `micros`: more than a double can count exactly. */
-function writeMicros(out: CopyBuffer, millis: number, micros: number): void {
+function writeMicros(out: ByteWriter, millis: number, micros: number): void {
   const high = Math.floor(millis / WORD);
   const low = (millis - high * WORD) * 1_000 + micros;
   const carry = Math.floor(low / WORD);
@@ -80,13 +80,13 @@ function isInfinite(value: string | Date): value is 'infinity' | '-infinity' {
   return value === 'infinity' || value === '-infinity';
 }
 
-function writeInfinite32(out: CopyBuffer, value: string): boolean {
+function writeInfinite32(out: ByteWriter, value: string): boolean {
   out.int32(4);
   out.int32(value === 'infinity' ? 0x7fffffff : -0x80000000);
   return true;
 }
 
-function writeInfinite64(out: CopyBuffer, value: string): boolean {
+function writeInfinite64(out: ByteWriter, value: string): boolean {
   out.int32(8);
   if (value === 'infinity') out.int64(0x7fffffff, 0xffffffff);
   else out.int64(-0x80000000, 0);

@@ -1,7 +1,5 @@
 import { Buffer } from 'node:buffer';
 
-/** More is not kept from one chunk to the next. */
-const KEEP = 256 * 1_024;
 /** Shorter texts are written faster here than by a call of Buffer's encoder. */
 const SHORT = 24;
 /** Longer ones are measured before there is room for the worst, three bytes for a UTF-16 code unit. */
@@ -12,17 +10,30 @@ interface Utf8 {
 }
 
 /** Bytes that are written one behind the other, numbers with the most significant byte first. */
-export class CopyBuffer {
-  #bytes = Buffer.allocUnsafeSlow(KEEP);
-  #view = viewOf(this.#bytes);
+export class ByteWriter {
+  readonly #keep: number;
+  #bytes: Buffer;
+  #view: DataView;
   length = 0;
 
-  /** A copy of what has been written, which is forgotten here. */
+  /** `keep` = the bytes to keep room for; more are not copied when they are taken, but handed over. */
+  constructor(keep: number) {
+    this.#keep = keep;
+    this.#bytes = Buffer.allocUnsafe(keep);
+    this.#view = viewOf(this.#bytes);
+  }
+
+  /** What has been written, which is forgotten here. */
   take(): Buffer {
-    const taken = Buffer.allocUnsafeSlow(this.length);
-    this.#bytes.copy(taken, 0, 0, this.length);
+    const { length } = this;
     this.length = 0;
-    if (this.#bytes.length > KEEP) this.#resize(KEEP);
+    if (this.#bytes.length > this.#keep) {
+      const taken = this.#bytes.subarray(0, length);
+      this.#resize(this.#keep);
+      return taken;
+    }
+    const taken = Buffer.allocUnsafe(length);
+    this.#bytes.copy(taken, 0, 0, length);
     return taken;
   }
 
@@ -75,9 +86,9 @@ export class CopyBuffer {
     this.length += bytes.length;
   }
 
-  /** Writes the length of what was written since `start`, in the four bytes before it. */
-  size(start: number): void {
-    this.#view.setInt32(start - 4, this.length - start);
+  /** Writes the length of what was written since `start`, in the four bytes at `place`. */
+  size(start: number, place = start - 4): void {
+    this.#view.setInt32(place, this.length - start);
   }
 
   /** UTF-8, with its length before it. */
@@ -118,7 +129,7 @@ export class CopyBuffer {
   }
 
   #resize(size: number): void {
-    const resized = Buffer.allocUnsafeSlow(size);
+    const resized = Buffer.allocUnsafe(size);
     this.#bytes.copy(resized, 0, 0, this.length);
     this.#bytes = resized;
     this.#view = viewOf(resized);
