@@ -1,7 +1,7 @@
 import { PgModuleError } from '../errors/pg-module.error.js';
 import { Bag } from '../util/bag.js';
 import type { CallSite } from '../util/call-site.js';
-import type { Clock, Timer } from '../util/clock.js';
+import type { Clock } from '../util/clock.js';
 import { AbortableWaiter, Borrower } from './borrower.js';
 import { DrainDeadline } from './drain-deadline.js';
 import { Dialler, type DialFailure, type Need } from './dialler.js';
@@ -14,8 +14,9 @@ import { newCounters, type PoolStats } from './pool-stats.js';
 import type { ResolvedPoolOptions } from './pool-options.js';
 import type { PooledClient } from './pooled-client.js';
 import { PooledConnection, type Leased, type RetireCause } from './pooled-connection.js';
-import { cancelPolitely, isAlive, isClean, recycle } from './recycle.js';
+import { cancelPolitely, isClean, recycle } from './recycle.js';
 import { SharedConnections } from './shared-connections.js';
+import { Validation } from './validation.js';
 import { WaitQueue, type Waiter } from './wait-queue.js';
 
 type Idle<C extends PooledClient> = PooledConnection<C, 'idle'>;
@@ -54,7 +55,7 @@ export interface EngineOptions<C extends PooledClient> {
  * The pool's rules, on any {@link PooledClient}.
  *
  * Invariants: established + dialling <= max. A connection stands in exactly one of #idle, #leased, #resetting and
- * #validating until it is closed. While somebody waits, no connection rests. Borrowers are served in the order in which they came, by
+ * #validation until it is closed. While somebody waits, no connection rests. Borrowers are served in the order in which they came, by
  * whichever connection is free first.
  */
 export class PoolEngine<C extends PooledClient> {
@@ -67,7 +68,7 @@ export class PoolEngine<C extends PooledClient> {
   readonly #leased = new Bag<Leased<C>>();
   readonly #resetting = new Bag<Resetting<C>>();
   readonly #shared = new SharedConnections<C>();
-  readonly #validating = new Bag<Validating<C>>();
+  readonly #validation: Validation<C>;
   readonly #waiters: WaitQueue<Leased<C>>;
   readonly #dialler: Dialler<C>;
   readonly #leaks: LeakDetector;
@@ -76,7 +77,6 @@ export class PoolEngine<C extends PooledClient> {
   readonly #opening = new Opening();
 
   #suspended = false;
-  #keepaliveTimer: Timer | undefined;
   #draining: Promise<DrainReport> | undefined;
   #drainDeadline: DrainDeadline | undefined;
 
@@ -86,6 +86,13 @@ export class PoolEngine<C extends PooledClient> {
     this.#events = events;
     this.#clock = clock;
     this.#idle = new IdleStack(limits.idleTimeoutMillis, (connection) => this.#retireIdle(connection), clock);
+    this.#validation = new Validation({
+      limits,
+      idle: this.#idle,
+      clock,
+      isNeeded: () => this.#established() > 0,
+      answered: (connection, isAlive) => this.#onValidated(connection, isAlive),
+    });
     this.#waiters = new WaitQueue(
       limits.acquireTimeoutMillis,
       (waited) => {
@@ -134,7 +141,7 @@ export class PoolEngine<C extends PooledClient> {
       idle: this.#idle.length,
       leased: this.#leased.size,
       resetting: this.#resetting.size,
-      validating: this.#validating.size,
+      validating: this.#validation.size,
       dialling: this.#dialler.count,
       total: this.total,
       waiting: this.#waiters.length,
@@ -149,7 +156,7 @@ export class PoolEngine<C extends PooledClient> {
   }
 
   #established(): number {
-    return this.#idle.length + this.#leased.size + this.#resetting.size + this.#validating.size;
+    return this.#idle.length + this.#leased.size + this.#resetting.size + this.#validation.size;
   }
 
   /**
@@ -312,7 +319,7 @@ export class PoolEngine<C extends PooledClient> {
 
   /** Closes every connection that there is now: what rests at once, what is lent when it comes back. */
   evict(): void {
-    for (const connection of [...this.#leased, ...this.#resetting, ...this.#validating]) {
+    for (const connection of [...this.#leased, ...this.#resetting, ...this.#validation]) {
       connection.condemned = 'evicted';
     }
     for (const connection of this.#idle.clear()) this.#close(connection, 'evicted');
@@ -368,13 +375,13 @@ export class PoolEngine<C extends PooledClient> {
     this.#waiters.rejectAll(closed);
     this.#dialler.stop(closed);
     this.#leaks.stop();
-    this.#clock.clearTimeout(this.#keepaliveTimer);
+    this.#validation.stop();
     for (const connection of this.#idle.clear()) this.#close(connection, 'drain');
     this.#settleDrain();
     await deadline.over;
     const { holders } = this.#state();
     await Promise.all([...this.#leased].map((connection) => this.#takeAway(connection)));
-    for (const connection of [...this.#resetting, ...this.#validating]) this.#close(connection, 'drain');
+    for (const connection of [...this.#resetting, ...this.#validation]) this.#close(connection, 'drain');
     await this.#goodbyes.over();
     return { holders };
   }
@@ -429,31 +436,25 @@ export class PoolEngine<C extends PooledClient> {
     }
     if (this.#limits.allowExitOnIdle) connection.client.unref();
     this.#idle.push(connection);
-    this.#armKeepalive();
+    this.#validation.keepAlive();
   }
 
   /** As many stale connections as there are borrowers are asked whether they are alive; the others go on resting. */
   #validateForWaiters(): void {
     if (this.#suspended) return;
     const now = this.#clock.now();
-    while (this.#validating.size < this.#waiters.length) {
+    while (this.#validation.size < this.#waiters.length) {
       const connection = this.#idle.pop();
       if (!connection) return;
       const cause = this.#unwanted(connection, now);
-      if (cause === undefined) void this.#validate(connection);
+      if (cause === undefined) void this.#validation.ask(connection);
       else this.#close(connection, cause);
     }
   }
 
-  async #validate(idle: Idle<C>): Promise<void> {
-    const connection = idle.validate();
-    connection.client.ref();
-    this.#validating.add(connection);
-    const alive = await isAlive(connection.client, this.#limits.validateTimeoutMillis, this.#clock);
-    // A drain may have closed it meanwhile.
-    if (!this.#validating.delete(connection)) return;
+  #onValidated(connection: Validating<C>, isAlive: boolean): void {
     const now = this.#clock.now();
-    const cause = alive ? this.#unwanted(connection, now) : 'invalid';
+    const cause = isAlive ? this.#unwanted(connection, now) : 'invalid';
     if (cause === undefined) {
       this.#serve(connection.prove(now), now);
       return;
@@ -461,22 +462,6 @@ export class PoolEngine<C extends PooledClient> {
     this.#close(connection, cause);
     // Its borrower may be served by one that rests below it.
     this.#validateForWaiters();
-  }
-
-  /** Validates what has rested, as often as `keepaliveMillis` says. */
-  #armKeepalive(): void {
-    const { keepaliveMillis } = this.#limits;
-    if (keepaliveMillis === 0 || this.#keepaliveTimer !== undefined || this.#draining) return;
-    const round = (): void => {
-      this.#keepaliveTimer = undefined;
-      for (const connection of this.#idle.unprovenSince(this.#clock.now() - keepaliveMillis)) {
-        this.#idle.remove(connection);
-        void this.#validate(connection);
-      }
-      if (this.#established() > 0) this.#armKeepalive();
-    };
-    // Twice as often, so that none is late by a whole period.
-    this.#keepaliveTimer = this.#clock.setTimeout(round, Math.max(1, keepaliveMillis / 2), 'background');
   }
 
   /** Own SQL may fail, and is awaited. */
@@ -544,7 +529,7 @@ export class PoolEngine<C extends PooledClient> {
   #close(connection: Idle<C> | Leased<C> | Resetting<C> | Validating<C>, cause: RetireCause): void {
     if (connection.is('leased')) this.#leased.delete(connection);
     if (connection.is('resetting')) this.#resetting.delete(connection);
-    if (connection.is('validating')) this.#validating.delete(connection);
+    if (connection.is('validating')) this.#validation.forget(connection);
     connection.close(this.#clock.now());
     const { retired } = this.#counters;
     retired[cause] = (retired[cause] ?? 0) + 1;
@@ -557,7 +542,7 @@ export class PoolEngine<C extends PooledClient> {
     const { max } = this.#limits;
     if (this.#draining || this.total >= max) return;
     // Those for whom a connection is being validated or reset are as good as served.
-    const coming = this.#validating.size + this.#resetting.size;
+    const coming = this.#validation.size + this.#resetting.size;
     const waiting = this.#suspended ? 0 : this.#waiters.length - coming + this.#shared.excess;
     this.#dialler.pulse({ waiting, established: this.#established(), floor: this.#floor(), max });
   }
