@@ -1,15 +1,24 @@
 import { Buffer } from 'node:buffer';
+import { PgModuleError } from '../errors/pg-module.error.js';
 
 /** Shorter texts are written faster here than by a call of Buffer's encoder. */
 const SHORT = 24;
 /** Longer ones are measured before there is room for the worst, three bytes for a UTF-16 code unit. */
 const LONG = 4_096;
+/**
+ * The protocol counts with signed numbers of 32 bits. A length that does not fit would come round to a small one, and the
+ * server would take what is behind it for messages of their own.
+ */
+const LONGEST = 2 ** 31 - 1;
 
 interface Utf8 {
   utf8Write(text: string, offset: number): number;
 }
 
-/** Bytes that are written one behind the other, numbers with the most significant byte first. */
+/**
+ * Bytes that are written one behind the other, numbers with the most significant byte first. What writes more than 2 GiB
+ * throws PgModuleError `PG_CONFIG_INVALID`.
+ */
 export class ByteWriter {
   readonly #keep: number;
   #bytes: Buffer;
@@ -125,7 +134,9 @@ export class ByteWriter {
 
   #reserve(count: number): void {
     const needed = this.length + count;
-    if (needed > this.#bytes.length) this.#resize(Math.max(needed, 2 * this.#bytes.length));
+    if (needed <= this.#bytes.length) return;
+    if (needed > LONGEST) throw tooLong(needed);
+    this.#resize(Math.min(Math.max(needed, 2 * this.#bytes.length), LONGEST));
   }
 
   #resize(size: number): void {
@@ -134,6 +145,13 @@ export class ByteWriter {
     this.#bytes = resized;
     this.#view = viewOf(resized);
   }
+}
+
+function tooLong(length: number): PgModuleError {
+  return new PgModuleError(
+    'PG_CONFIG_INVALID',
+    `A request to the server can have ${LONGEST} bytes, and this one would have ${length} or more: send it in parts.`,
+  );
 }
 
 function viewOf({ buffer, byteOffset, byteLength }: Buffer): DataView {

@@ -158,9 +158,21 @@ describe('a request', () => {
   });
 
   it('has nothing of one that failed', () => {
-    const endless = { length: 2 ** 40 } as Buffer;
+    const endless = { length: 2 ** 31 } as Buffer;
     expect(() => requests.begin().bind('', [endless]).end()).toThrow();
     expectBytes(requests.begin().query('SELECT 1').end(), serialize.query('SELECT 1'));
+  });
+
+  it.each([
+    ['one value', [2 ** 31 - 1]],
+    ['whose length comes round to a small one', [2 ** 32 + 4]],
+    ['all of it together', [1_000, 2 ** 31 - 1_000]],
+  ])('is refused where the protocol could not count it: %s', (_, lengths) => {
+    const values = lengths.map((length) => (length < 2_000 ? Buffer.alloc(length) : ({ length } as Buffer)));
+    expect(() => requests.begin().bind('', values).end()).toThrow(
+      expect.objectContaining({ code: 'PG_CONFIG_INVALID', message: expect.stringMatching(/2147483647 bytes/) }),
+    );
+    expectBytes(requests.begin().sync().end(), serialize.sync());
   });
 
   it('of a huge one leaves no huge buffer behind', () => {
