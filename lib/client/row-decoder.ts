@@ -44,7 +44,7 @@ export class RowDecoder {
       hasInherited ||= Object.hasOwn(Object.prototype, name);
     }
     this.parsers = parsers;
-    this.emptyRow = hasInherited ? rowOfAnyNames(names) : rowOf(names);
+    this.emptyRow = emptyRowOf(names, hasInherited);
     this.#names = names;
     this.#indexes = indexes;
     this.#readers = readers;
@@ -87,17 +87,11 @@ export class RowDecoder {
   }
 }
 
-function rowOf(names: readonly string[]): Record<string, null> {
-  const row: Record<string, null> = {};
+/** Any name is data to an object without a prototype, and to its copy; both are dear, and seldom needed. */
+function emptyRowOf(names: readonly string[], hasInherited: boolean): Record<string, null> {
+  const row = (hasInherited ? Object.create(null) : {}) as Record<string, null>;
   for (const name of names) row[name] = null;
-  return row;
-}
-
-/** Any name is data to an object without a prototype, and to its copy. */
-function rowOfAnyNames(names: readonly string[]): Record<string, null> {
-  const row = Object.create(null) as Record<string, null>;
-  for (const name of names) row[name] = null;
-  return { ...row };
+  return hasInherited ? { ...row } : row;
 }
 
 function malformed(): ProtocolViolation {

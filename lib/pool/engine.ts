@@ -90,7 +90,7 @@ export class PoolEngine<C extends PooledClient> {
       limits,
       idle: this.#idle,
       clock,
-      isNeeded: () => this.#established() > 0,
+      isNeeded: () => this.#draining === undefined && this.#established() > 0,
       answered: (connection, isAlive) => this.#onValidated(connection, isAlive),
     });
     this.#waiters = new WaitQueue(

@@ -1,3 +1,4 @@
+import { AsyncResource } from 'node:async_hooks';
 import pg from 'pg';
 import type { PgClient } from '../client/pg-client.js';
 import { plainQuery } from '../client/plain-query.js';
@@ -8,7 +9,7 @@ import type { Clock } from '../util/clock.js';
 import type { DialFailure } from './dialler.js';
 import { PoolEngine, type DrainReport, type EngineEvents } from './engine.js';
 import { channels, type PoolMessages } from './channels.js';
-import { Borrower, CallbackBorrower, callWithLease, type BorrowerCallback } from './borrower.js';
+import { Borrower } from './borrower.js';
 import type { BorrowedConnection } from './connection-source.js';
 import { PgLease, type GiveBack } from './lease.js';
 import { resolveBounds, type ResolvedPoolOptions } from './pool-options.js';
@@ -55,7 +56,17 @@ export interface BorrowOptions {
   signal?: AbortSignal;
 }
 
-export type ConnectCallback = BorrowerCallback<PgLease>;
+export type ConnectCallback = (
+  error: Error | undefined,
+  client: PgLease | undefined,
+  release: (error?: Error | boolean) => void,
+) => void;
+
+const noRelease = (): void => undefined;
+
+function tellBorrower(callback: ConnectCallback, client: PgLease): void {
+  callback(undefined, client, (error) => client.release(error));
+}
 
 /**
  * A pool of connections, and a `pg.Pool`: every library that takes one takes this. The differences are for the better:
@@ -185,10 +196,20 @@ export class LendingPool extends pg.Pool {
     });
   }
 
+  /** Without a promise in between: of many that are pending, those take longest to collect. */
   #connect(callback: ConnectCallback, callSite: CallSite | undefined): void {
     const leased = this.#engine.tryAcquire(callSite);
-    if (leased) process.nextTick(callWithLease, callback, this.#lease(leased));
-    else this.#engine.enqueue(new CallbackBorrower(callSite, this.#lease, callback));
+    if (leased) {
+      process.nextTick(tellBorrower, callback, this.#lease(leased));
+      return;
+    }
+    // He is called back where he asked, and not where another released.
+    const context = new AsyncResource('nestjs-pg.connect');
+    const served = (client: PgLease): void =>
+      process.nextTick(() => context.runInAsyncScope(tellBorrower, undefined, callback, client));
+    const refused = (error: Error): void =>
+      process.nextTick(() => context.runInAsyncScope(callback, undefined, error, undefined, noRelease));
+    this.#engine.enqueue(new Borrower(callSite, this.#lease, served, refused));
   }
 
   /** Lends a connection to `work` for as long as that takes. */

@@ -13,7 +13,7 @@ export interface ValidationOptions<C extends PooledClient> {
   readonly limits: Pick<ResolvedPoolOptions, 'validateTimeoutMillis' | 'keepaliveMillis'>;
   readonly idle: IdleStack<C>;
   readonly clock: Clock;
-  /** There may be something to keep alive, now or later. */
+  /** There is something to keep alive, now or when it comes back to rest. */
   readonly isNeeded: () => boolean;
   /** It has answered or not, in its time, and is not validated any more. */
   readonly answered: (connection: Validating<C>, isAlive: boolean) => void;
@@ -24,7 +24,6 @@ export class Validation<C extends PooledClient> implements Iterable<Validating<C
   readonly #options: ValidationOptions<C>;
   readonly #underWay = new Bag<Validating<C>>();
   #timer: Timer | undefined;
-  #isStopped = false;
 
   constructor(options: ValidationOptions<C>) {
     this.#options = options;
@@ -59,22 +58,20 @@ export class Validation<C extends PooledClient> implements Iterable<Validating<C
   keepAlive(): void {
     const { limits, idle, clock, isNeeded } = this.#options;
     const { keepaliveMillis } = limits;
-    if (keepaliveMillis === 0 || this.#timer !== undefined || this.#isStopped) return;
+    if (keepaliveMillis === 0 || this.#timer !== undefined || !isNeeded()) return;
     const round = (): void => {
       this.#timer = undefined;
       for (const connection of idle.unprovenSince(clock.now() - keepaliveMillis)) {
         idle.remove(connection);
         void this.ask(connection);
       }
-      if (isNeeded()) this.keepAlive();
+      this.keepAlive();
     };
     // Twice as often, so that none is late by a whole period.
     this.#timer = clock.setTimeout(round, Math.max(1, keepaliveMillis / 2), 'background');
   }
 
-  /** Nothing is kept alive any more. */
   stop(): void {
-    this.#isStopped = true;
     this.#options.clock.clearTimeout(this.#timer);
   }
 }
